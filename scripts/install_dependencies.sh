@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that a task needs and that are missing: install_dependencies.sh build|test|bench|lint...
+# For Debian 12 and Ubuntu 24.04, as root or through sudo. Does nothing, quickly, when nothing is missing.
+set -euo pipefail
+
+build_packages=(make g++ cmake ninja-build pkg-config libfmt-dev libspdlog-dev libhwy-dev libcli11-dev nlohmann-json3-dev
+  libsodium-dev libhwloc-dev)
+test_packages=(libgtest-dev libgmock-dev binutils python3)
+bench_packages=(libopenmpi-dev openmpi-bin libmpich-dev mpich python3)
+lint_packages=(clang-format-14 clang-tidy-14 git python3)
+
+fail() {
+  echo "install_dependencies: $*" >&2
+  exit 1
+}
+
+wanted=()
+for name in "$@"; do
+  case "$name" in
+    build) wanted+=("${build_packages[@]}") ;;
+    test) wanted+=("${build_packages[@]}" "${test_packages[@]}") ;;
+    bench) wanted+=("${build_packages[@]}" "${bench_packages[@]}") ;;
+    lint) wanted+=("${build_packages[@]}" "${test_packages[@]}" "${lint_packages[@]}") ;;
+    *) fail "unknown set '$name'; allowed: build, test, bench, lint" ;;
+  esac
+done
+[ ${#wanted[@]} -gt 0 ] || fail "name at least one of: build, test, bench, lint"
+
+if ! command -v dpkg-query > /dev/null; then
+  echo "install_dependencies: no dpkg here, so nothing is checked or installed; needed: ${wanted[*]}" >&2
+  exit 0
+fi
+
+# One query for all; it exits with 1 if it does not know some package, which then has no line.
+installed=$(dpkg-query -W -f='${Package} ${db:Status-Status}\n' "${wanted[@]}" 2> /dev/null || true)
+missing=()
+for package in "${wanted[@]}"; do
+  [[ $'\n'"$installed"$'\n' == *$'\n'"$package installed"$'\n'* ]] || missing+=("$package")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+  command -v sudo > /dev/null || fail "missing packages, and neither root nor sudo to install them: ${missing[*]}"
+  as_root=(sudo)
+fi
+
+echo "Installing: ${missing[*]}"
+apt() {
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -qq "$@" < /dev/null
+}
+apt update || fail "apt-get update failed"
+apt install --yes --no-install-recommends "${missing[@]}" > /dev/null || fail "could not install: ${missing[*]}"
