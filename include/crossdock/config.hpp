@@ -21,7 +21,7 @@ struct Config {
 
   /// Throws kInvalidArgument unless num_sms is even and >= 0, all others are > 0, send < recv for NVLink and
   /// rdma send <= rdma recv / 2 (after rounding recv up to a multiple of send). Source: DeepEP V1 Config.
-  void validate() const;
+  CROSSDOCK_EXPORT void validate() const;
 };
 
 /// Recommended dispatch configuration. The seed's table for 2, 4, 8, 16, 24, 32, 64, 128, 144 and 160 ranks; a computed
