@@ -32,12 +32,9 @@ struct Routing {
 /// Tokens 0, 1, 2, ... go to one rank, to both ranks, nowhere, and so on.
 Routing routing_of(std::int64_t token) {
   switch (token % 3) {
-    case 0:
-      return {{1, 0}, 1.0F};
-    case 1:
-      return {{3, 0}, 2.0F};
-    default:
-      return {{-1, -1}, 0.0F};
+    case 0: return {{1, 0}, 1.0F};
+    case 1: return {{3, 0}, 2.0F};
+    default: return {{-1, -1}, 0.0F};
   }
 }
 
