@@ -31,42 +31,46 @@ struct DispatchWorld {
 
 /// What one rank gets. M rows in the order of (source rank, source token).
 struct DispatchedRank {
-  std::int64_t num_recv_tokens = 0;                ///< M
-  std::vector<std::byte> recv_x;                   ///< [M, row_bytes]
-  std::vector<std::byte> recv_scales;              ///< [M, scale_row_bytes]
-  std::vector<std::int64_t> recv_topk_idx;         ///< [M, num_topk], local ids, -1 elsewhere
-  std::vector<float> recv_topk_weights;            ///< [M, num_topk], 0 where the id is -1
-  std::vector<std::int32_t> recv_src_rank;         ///< [M]
-  std::vector<std::int32_t> recv_src_idx;          ///< [M]
-  std::vector<std::int32_t> num_tokens_per_expert; ///< selections of each local expert, all sources, not aligned
-  std::vector<std::uint8_t> is_token_in_rank;      ///< [num_tokens, R] of this rank's own tokens
+  std::int64_t num_recv_tokens = 0;                 ///< M
+  std::vector<std::byte> recv_x;                    ///< [M, row_bytes]
+  std::vector<std::byte> recv_scales;               ///< [M, scale_row_bytes]
+  std::vector<std::int64_t> recv_topk_idx;          ///< [M, num_topk], local ids, -1 elsewhere
+  std::vector<float> recv_topk_weights;             ///< [M, num_topk], 0 where the id is -1
+  std::vector<std::int32_t> recv_src_rank;          ///< [M]
+  std::vector<std::int32_t> recv_src_idx;           ///< [M]
+  std::vector<std::int32_t> num_tokens_per_expert;  ///< selections of each local expert, all sources, not aligned;
+                                                    ///< empty if the world has no top-k
+  std::vector<std::uint8_t> is_token_in_rank;       ///< [num_tokens, R] of this rank's own tokens
 };
 
+/// Throws kInvalidArgument for an id outside [-1, num_experts).
 [[nodiscard]] std::vector<DispatchedRank> dispatch(const DispatchWorld& world);
 
 /// What one rank brings to a combine; x is bfloat16 or float32 as the world says.
 struct CombineRank {
-  std::int64_t num_tokens = 0;             ///< tokens of this rank, as dispatched
-  std::vector<std::byte> x;                ///< [M, hidden], rows in dispatch order
-  std::vector<float> topk_weights;         ///< [M, num_topk]; empty if none
-  std::vector<std::byte> bias_0;           ///< [num_tokens, hidden]; empty if none
-  std::vector<std::byte> bias_1;           ///< [num_tokens, hidden]; empty if none
+  std::int64_t num_tokens = 0;      ///< tokens of this rank, as dispatched
+  std::vector<std::byte> x;         ///< [M, hidden], rows in dispatch order
+  std::vector<float> topk_weights;  ///< [M, num_topk]; empty if none
+  std::vector<std::byte> bias_0;    ///< [num_tokens, hidden]; empty if none
+  std::vector<std::byte> bias_1;    ///< [num_tokens, hidden]; empty if none
 };
 
 struct CombineWorld {
   DataType dtype = DataType::kBfloat16;
   std::int64_t hidden = 0;
-  int num_topk = 0;
+  int num_topk = 0;  ///< 0: no weights are given
   std::vector<CombineRank> ranks;
 };
 
 struct CombinedRank {
-  std::vector<std::byte> combined_x;            ///< [num_tokens, hidden]
-  std::vector<float> combined_topk_weights;     ///< [num_tokens, num_topk]; empty if no weights were given
+  std::vector<std::byte> combined_x;         ///< [num_tokens, hidden]
+  std::vector<float> combined_topk_weights;  ///< [num_tokens, num_topk]; empty if no weights were given
 };
 
-/// Sums in float32: starts from 0, adds bias_0, then bias_1, then the contributions in ascending rank, and rounds once.
-/// Without biases the sum starts from +0. A NaN result is the canonical quiet NaN.
-[[nodiscard]] std::vector<CombinedRank> combine(const CombineWorld& world, const std::vector<DispatchedRank>& dispatched);
+/// Sums in float32: starts from +0, adds bias_0, then bias_1, then the contributions in ascending rank, and rounds once.
+/// A token that went nowhere gets the biases, or +0. Weights are summed likewise, without biases. A NaN result is the
+/// canonical quiet NaN. Throws kInvalidArgument for a dtype that is neither bfloat16 nor float32.
+[[nodiscard]] std::vector<CombinedRank> combine(const CombineWorld& world,
+                                                const std::vector<DispatchedRank>& dispatched);
 
 }  // namespace crossdock::reference
