@@ -38,7 +38,7 @@ compiled() {
 check_format() {
   local unformatted
   unformatted=$(sources '*.cpp' '*.hpp' | xargs --no-run-if-empty "$format" --dry-run 2>&1 |
-    sed -n 's/^\(.*\):[0-9]*:[0-9]*: warning: .*/\1/p' | sort -u)
+    sed -n 's/^\(.*\):[0-9]*:[0-9]*: warning: .*/\1/p' | sort -u) || return 1
   [ -z "$unformatted" ] || { echo "\`make format\` would change: "$unformatted; return 1; }
 }
 
