@@ -1,0 +1,7 @@
+#include <crossdock/bootstrap.hpp>
+
+namespace crossdock {
+
+Bootstrap::~Bootstrap() = default;
+
+}  // namespace crossdock

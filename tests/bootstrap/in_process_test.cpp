@@ -1,0 +1,26 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <crossdock/error.hpp>
+
+#include "bootstrap/bootstrap_conformance.hpp"
+
+namespace crossdock::bootstrap_test {
+
+INSTANTIATE_TEST_SUITE_P(InProcess, BootstrapConformance,
+                         testing::Values(Implementation{"InProcess", &make_in_process_bootstraps}),
+                         [](const auto& instance) { return instance.param.name; });
+
+TEST(InProcessBootstrap, RefusesImpossibleSizes) {
+  for (const int size : {0, -1, 65'537}) {
+    try {
+      static_cast<void>(make_in_process_bootstraps(size));
+      FAIL() << "no error for " << size;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+      EXPECT_THAT(error.what(), testing::HasSubstr("a group of " + std::to_string(size) + " ranks; 1 to 65536"));
+    }
+  }
+}
+
+}  // namespace crossdock::bootstrap_test
