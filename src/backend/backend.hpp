@@ -1,0 +1,99 @@
+// The contract of a backend: moves the rows of one node's ranks.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include <crossdock/buffer.hpp>
+#include <crossdock/error.hpp>
+#include <crossdock/tensor.hpp>
+
+#include "backend/handle_state.hpp"
+#include "base/deadline.hpp"
+#include "plan/route.hpp"
+
+namespace crossdock::backend {
+
+/// A dispatch whose arguments are known to be right on this rank.
+struct DispatchRequest {
+  std::uint64_t epoch = 0;
+  Tensor x;                            ///< [N, H], rows contiguous
+  std::optional<Tensor> x_scales;      ///< [N, S], any strides
+  std::optional<Tensor> topk_idx;      ///< [N, K], int64 or int32, contiguous
+  std::optional<Tensor> topk_weights;  ///< float32 [N, K], contiguous
+  int expert_alignment = 1;
+  std::optional<std::int64_t> num_worst_tokens;
+  /// Routing and expert counts of this rank; for a cached dispatch, everything.
+  std::shared_ptr<const DispatchHandle::State> handle;
+  /// The same object, for the backend to fill in what it learns; null for a cached dispatch.
+  std::shared_ptr<DispatchHandle::State> new_handle;
+
+  [[nodiscard]] bool is_cached() const noexcept { return new_handle == nullptr; }
+};
+
+struct DispatchResult {
+  Tensor recv_x;
+  std::optional<Tensor> recv_x_scales;
+  std::optional<Tensor> recv_topk_idx;
+  std::optional<Tensor> recv_topk_weights;
+  std::vector<std::int32_t> num_recv_tokens_per_expert;
+};
+
+struct CombineRequest {
+  std::uint64_t epoch = 0;
+  Tensor x;                            ///< bfloat16 or float32 [M, H], rows contiguous
+  std::optional<Tensor> topk_weights;  ///< float32 [M, K], contiguous
+  std::optional<Tensor> bias_0;        ///< [N, H], rows contiguous
+  std::optional<Tensor> bias_1;
+  Tensor out;                          ///< [N, H], contiguous
+  std::optional<Tensor> out_weights;   ///< float32 [N, K], contiguous; exactly if topk_weights is set
+  std::shared_ptr<const DispatchHandle::State> handle;
+};
+
+/// A dispatch between its two halves.
+class DispatchOperation {
+ public:
+  virtual ~DispatchOperation() = default;
+  /// The tensors that finish() fills: known, allocated, not yet written.
+  [[nodiscard]] virtual const DispatchResult& result() const = 0;
+  /// Moves this rank's rows and waits until all rows for this rank are here. Called once.
+  virtual void finish(const Deadline& deadline) = 0;
+  [[nodiscard]] virtual Buffer::PhaseTimes times() const = 0;
+};
+
+/// One rank's end of the group. Collective operations are numbered by epoch, 1, 2, 3, ..., the same on all ranks, and
+/// every epoch is either started or refused by every rank.
+///
+/// Failure: an operation that all ranks refuse together (bad argument on some rank, mismatch, no room) throws Error on
+/// all of them, leaves nothing behind, and the backend goes on. A timeout or a lost peer breaks the backend: the error is
+/// published to the peers, later operations throw kState, and only close() is left.
+/// Threads: operations may be started in one thread and finished in another; two may be in progress at once; starts come
+/// in the order of epochs.
+/// Memory: input tensors are read until the operation returns; results and windows live as long as a tensor refers to them.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  /// First half of a dispatch: exchanges counts and takes room for what comes. With a worst-case token count nothing is
+  /// waited for here.
+  [[nodiscard]] virtual std::unique_ptr<DispatchOperation> start_dispatch(const DispatchRequest& request,
+                                                                          const Deadline& deadline) = 0;
+  /// A whole combine.
+  virtual Buffer::PhaseTimes combine(const CombineRequest& request, const Deadline& deadline) = 0;
+  /// Tells the peers that this rank will not do this epoch's operation, and why; their calls throw the same. Does not wait
+  /// for them to hear it.
+  virtual void refuse(std::uint64_t epoch, const Error& reason, const Deadline& deadline) = 0;
+
+  /// A tensor in this rank's window. Throws kCapacity, with the bytes that would do, if there is no room.
+  [[nodiscard]] virtual Tensor allocate(DataType dtype, std::span<const std::int64_t> shape) = 0;
+  [[nodiscard]] virtual std::size_t arena_bytes_free() const = 0;
+  [[nodiscard]] virtual std::size_t arena_bytes_total() const = 0;
+  [[nodiscard]] virtual bool is_broken() const = 0;
+  /// Leaves the group, telling the peers. Local, immediate, idempotent.
+  virtual void close() noexcept = 0;
+};
+
+}  // namespace crossdock::backend

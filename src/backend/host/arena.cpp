@@ -1,0 +1,80 @@
+#include "backend/host/arena.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+namespace crossdock::host {
+
+namespace {
+
+std::size_t slab_bytes(std::size_t bytes) {
+  return (bytes + Arena::kSlabAlignment - 1) / Arena::kSlabAlignment * Arena::kSlabAlignment;
+}
+
+}  // namespace
+
+Arena::Arena(std::shared_ptr<SharedMemory> memory, std::size_t offset, std::size_t bytes)
+    : memory_(std::move(memory)), offset_(offset), bytes_(bytes / kSlabAlignment * kSlabAlignment) {
+  free_.emplace(0, bytes_);
+}
+
+std::optional<Tensor> Arena::try_allocate(DataType dtype, std::span<const std::int64_t> shape) {
+  std::size_t elements = 1;
+  for (const std::int64_t extent : shape) elements *= static_cast<std::size_t>(extent);
+  const std::size_t bytes = slab_bytes(elements * size_of(dtype));
+  std::byte* const base = memory_->data() + offset_;
+  if (bytes == 0) return Tensor::own(shared_from_this(), base, dtype, shape);
+
+  std::size_t offset = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto piece = std::find_if(free_.begin(), free_.end(), [&](const auto& p) { return p.second >= bytes; });
+    if (piece == free_.end()) return std::nullopt;
+    offset = piece->first;
+    if (piece->second > bytes) free_.emplace(offset + bytes, piece->second - bytes);
+    free_.erase(piece);
+  }
+  const std::shared_ptr<void> slab(base + offset, [arena = shared_from_this(), offset, bytes](void*) noexcept {
+    arena->release(offset, bytes);
+  });
+  return Tensor::own(slab, base + offset, dtype, shape);
+}
+
+std::optional<std::uint64_t> Arena::offset_of(const void* data, std::size_t bytes) const {
+  const auto* begin = memory_->data() + offset_;
+  const auto* at = static_cast<const std::byte*>(data);
+  const std::less_equal<> not_after;
+  if (!not_after(begin, at) || !not_after(at + bytes, begin + bytes_)) return std::nullopt;
+  return static_cast<std::uint64_t>(at - memory_->data());
+}
+
+std::size_t Arena::bytes_free() const {
+  const std::lock_guard lock(mutex_);
+  return std::accumulate(free_.begin(), free_.end(), std::size_t{0}, [](auto sum, const auto& p) { return sum + p.second; });
+}
+
+std::size_t Arena::largest_free() const {
+  const std::lock_guard lock(mutex_);
+  std::size_t largest = 0;
+  for (const auto& [offset, bytes] : free_) largest = std::max(largest, bytes);
+  return largest;
+}
+
+void Arena::release(std::size_t offset, std::size_t bytes) noexcept {
+  const std::lock_guard lock(mutex_);
+  auto next = free_.lower_bound(offset);
+  if (next != free_.end() && next->first == offset + bytes) {
+    bytes += next->second;
+    next = free_.erase(next);
+  }
+  if (next != free_.begin()) {
+    const auto previous = std::prev(next);
+    if (previous->first + previous->second == offset) {
+      previous->second += bytes;
+      return;
+    }
+  }
+  free_.emplace_hint(next, offset, bytes);
+}
+
+}  // namespace crossdock::host

@@ -1,0 +1,46 @@
+// Slabs of a window: who holds which bytes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+
+#include <crossdock/tensor.hpp>
+
+#include "base/shared_memory.hpp"
+
+namespace crossdock::host {
+
+/// First-fit allocator over the arena of one window. Slabs are aligned to and rounded up to kSlabAlignment.
+/// A slab keeps the arena, and so the window's memory, alive. Thread-safe.
+class Arena : public std::enable_shared_from_this<Arena> {
+ public:
+  static constexpr std::size_t kSlabAlignment = 128;
+
+  Arena(std::shared_ptr<SharedMemory> memory, std::size_t offset, std::size_t bytes);
+
+  /// A tensor that owns a slab, or none if no free piece is large enough. Empty tensors take no room.
+  [[nodiscard]] std::optional<Tensor> try_allocate(DataType dtype, std::span<const std::int64_t> shape);
+  /// Offset of memory from the start of the window, if all `bytes` from `data` lie within the arena.
+  [[nodiscard]] std::optional<std::uint64_t> offset_of(const void* data, std::size_t bytes) const;
+
+  [[nodiscard]] std::size_t bytes_total() const noexcept { return bytes_; }
+  [[nodiscard]] std::size_t bytes_free() const;
+  /// The size of the largest slab that could be had now.
+  [[nodiscard]] std::size_t largest_free() const;
+
+ private:
+  void release(std::size_t offset, std::size_t bytes) noexcept;
+
+  std::shared_ptr<SharedMemory> memory_;
+  std::size_t offset_;
+  std::size_t bytes_;
+  mutable std::mutex mutex_;
+  std::map<std::size_t, std::size_t> free_;  // offset in the arena -> bytes; neighbours are merged
+};
+
+}  // namespace crossdock::host

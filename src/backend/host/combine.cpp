@@ -1,0 +1,168 @@
+#include "backend/host/combine.hpp"
+
+#include <array>
+#include <cstring>
+#include <vector>
+
+#include "backend/host/agreement.hpp"
+#include "backend/host/kernels.hpp"
+#include "backend/host/stopwatch.hpp"
+#include "base/error.hpp"
+
+namespace crossdock::host {
+
+namespace {
+
+constexpr std::string_view kName = "combine";
+
+/// As for dispatch: results that fit the caches are read from there next.
+constexpr std::size_t kStreamingBytes = std::size_t{1} << 20U;
+
+std::size_t row_stride_bytes(const Tensor& tensor) {
+  return static_cast<std::size_t>(tensor.stride(0)) * size_of(tensor.dtype());
+}
+
+/// Bytes from the first element to the last of a tensor whose rows are contiguous.
+std::size_t extent_bytes(const Tensor& tensor) {
+  if (tensor.num_elements() == 0) return 0;
+  return static_cast<std::size_t>(tensor.size(0) - 1) * row_stride_bytes(tensor) +
+         static_cast<std::size_t>(tensor.size(1)) * size_of(tensor.dtype());
+}
+
+/// A copy of many rows goes past the caches like any other multicast, to one destination.
+void copy_rows(const Tensor& from, const Tensor& to) {
+  const std::size_t row_bytes = static_cast<std::size_t>(from.size(1)) * size_of(from.dtype());
+  const auto rows = static_cast<std::size_t>(from.size(0));
+  plan::RouteTable route;
+  route.begin.resize(rows + 1);
+  route.rank.assign(rows, 0);
+  route.row.resize(rows);
+  for (std::size_t i = 0; i < rows; ++i) {
+    route.begin[i + 1] = static_cast<std::int32_t>(i + 1);
+    route.row[i] = static_cast<std::int32_t>(i);
+  }
+  std::byte* destination = to.data_as<std::byte>();
+  MulticastArgs args;
+  args.route = &route;
+  args.source = from.data_as<std::byte>();
+  args.source_stride = row_stride_bytes(from);
+  args.row_bytes = row_bytes;
+  args.destinations = &destination;
+  args.stores = rows * row_bytes > kStreamingBytes ? Stores::kStreaming : Stores::kCached;
+  multicast_rows(args);
+}
+
+}  // namespace
+
+Buffer::PhaseTimes Combine::run(const Deadline& deadline) {
+  Buffer::PhaseTimes times;
+  Stopwatch watch;
+  announce(deadline);
+  times.place_us = watch.lap();
+  await_announcements(deadline);
+  times.announce_us = watch.lap();
+  reduce_rows();
+  if (request_.topk_weights) reduce_weights();
+  group_.signals.signal(Phase::kDone, request_.epoch);
+  times.copy_us = watch.lap();
+  // The rows of this rank may change or go once no one reads them any more.
+  group_.signals.wait_all(Phase::kDone, request_.epoch, kName, deadline);
+  group_.signals.retire(request_.epoch);
+  times.wait_us = watch.lap();
+  return times;
+}
+
+Tensor Combine::stage(const Tensor& tensor) const {
+  if (group_.arena->offset_of(tensor.data(), extent_bytes(tensor))) return tensor;
+  Tensor staged = group_.allocate(tensor.dtype(), tensor.shape());
+  copy_rows(tensor, staged);
+  return staged;
+}
+
+void Combine::announce(const Deadline& deadline) {
+  try {
+    x_ = stage(request_.x);
+    if (request_.topk_weights) weights_ = stage(*request_.topk_weights);
+  } catch (const Error& error) {
+    throw group_.refuse_as(kName, request_.epoch, error, deadline);
+  }
+  group_.signals.open_epoch(request_.epoch, kName, deadline);
+  Announcement& a = group_.own_slot(request_.epoch).announcement = Announcement{};
+  a.kind = OperationKind::kCombine;
+  a.dtype = static_cast<std::uint32_t>(request_.x.dtype());
+  a.hidden = request_.x.size(1);
+  a.handle_epoch = request_.handle->epoch;
+  a.num_tokens = request_.out.size(0);
+  a.has_weights = request_.topk_weights ? 1 : 0;
+  if (request_.topk_weights) a.num_topk = static_cast<std::int32_t>(request_.topk_weights->size(1));
+  a.x_offset = static_cast<std::uint64_t>(x_.data_as<std::byte>() - group_.windows.data(group_.rank()));
+  a.x_stride = row_stride_bytes(x_);
+  if (weights_) {
+    a.weights_offset = static_cast<std::uint64_t>(weights_->data_as<std::byte>() - group_.windows.data(group_.rank()));
+  }
+  group_.signals.signal(Phase::kAnnounce, request_.epoch);
+}
+
+void Combine::await_announcements(const Deadline& deadline) {
+  group_.signals.wait_all(Phase::kAnnounce, request_.epoch, kName, deadline);
+  try {
+    check_agreement(group_.windows, request_.epoch, kName);
+  } catch (const Error&) {
+    group_.signals.retire(request_.epoch);
+    throw;
+  }
+}
+
+void Combine::reduce_rows() const {
+  const auto num_ranks = static_cast<std::size_t>(group_.num_ranks());
+  std::vector<const std::byte*> sources(num_ranks);
+  std::vector<std::size_t> strides(num_ranks);
+  for (std::size_t rank = 0; rank < num_ranks; ++rank) {
+    const int r = static_cast<int>(rank);
+    const Announcement& a = group_.windows.slot(r, request_.epoch).announcement;
+    strides[rank] = a.x_stride;
+    sources[rank] = group_.windows.data(r) + a.x_offset +
+                    static_cast<std::size_t>(request_.handle->counts.row_begin(group_.rank(), r)) * a.x_stride;
+  }
+  ReduceArgs args;
+  args.route = &request_.handle->route;
+  args.sources = sources.data();
+  args.source_strides = strides.data();
+  if (request_.bias_0) {
+    args.bias_0 = request_.bias_0->data_as<std::byte>();
+    args.bias_0_stride = row_stride_bytes(*request_.bias_0);
+  }
+  if (request_.bias_1) {
+    args.bias_1 = request_.bias_1->data_as<std::byte>();
+    args.bias_1_stride = row_stride_bytes(*request_.bias_1);
+  }
+  args.out = request_.out.data_as<std::byte>();
+  args.hidden = static_cast<std::size_t>(request_.out.size(1));
+  args.stores = request_.out.num_bytes() > kStreamingBytes ? Stores::kStreaming : Stores::kCached;
+  if (request_.x.dtype() == DataType::kBfloat16) {
+    reduce_rows_bfloat16(args);
+  } else {
+    reduce_rows_float32(args);
+  }
+}
+
+void Combine::reduce_weights() const {
+  const auto num_topk = static_cast<std::size_t>(request_.topk_weights->size(1));
+  const plan::RouteTable& route = request_.handle->route;
+  std::vector<const float*> sources(static_cast<std::size_t>(group_.num_ranks()));
+  for (int r = 0; r < group_.num_ranks(); ++r) {
+    const std::byte* base = group_.windows.data(r) + group_.windows.slot(r, request_.epoch).announcement.weights_offset;
+    sources[static_cast<std::size_t>(r)] = reinterpret_cast<const float*>(base) +
+                                           static_cast<std::size_t>(request_.handle->counts.row_begin(group_.rank(), r)) * num_topk;
+  }
+  auto* out = request_.out_weights->data_as<float>();
+  for (std::size_t token = 0; token < static_cast<std::size_t>(route.num_tokens()); ++token, out += num_topk) {
+    std::memset(out, 0, num_topk * sizeof(float));
+    for (auto i = static_cast<std::size_t>(route.begin[token]); i < static_cast<std::size_t>(route.begin[token + 1]); ++i) {
+      const float* from = sources[static_cast<std::size_t>(route.rank[i])] + static_cast<std::size_t>(route.row[i]) * num_topk;
+      for (std::size_t k = 0; k < num_topk; ++k) out[k] += from[k];
+    }
+  }
+}
+
+}  // namespace crossdock::host

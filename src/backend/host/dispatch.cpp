@@ -1,0 +1,262 @@
+#include "backend/host/dispatch.hpp"
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+#include "backend/host/agreement.hpp"
+#include "backend/host/kernels.hpp"
+#include "backend/host/row_extras.hpp"
+#include "base/error.hpp"
+
+namespace crossdock::host {
+
+namespace {
+
+constexpr std::string_view kName = "dispatch";
+
+/// Rows that fit the caches are read by the experts from there; larger batches only push other data out of them.
+/// The crossover was measured between 0.25 and 4 MB a rank (docs/performance.md).
+constexpr std::size_t kStreamingBytes = std::size_t{1} << 20U;
+
+}  // namespace
+
+Dispatch::Dispatch(std::shared_ptr<Group> group, const backend::DispatchRequest& request)
+    : group_(std::move(group)),
+      request_(request),
+      handle_(*request_.handle),
+      experts_(std::max(handle_.num_experts, 1), group_->num_ranks()) {}
+
+std::size_t Dispatch::row_bytes() const { return static_cast<std::size_t>(request_.x.size(1)) * size_of(request_.x.dtype()); }
+
+void Dispatch::start(const Deadline& deadline) {
+  group_->signals.open_epoch(request_.epoch, kName, deadline);
+  Stopwatch watch;
+  if (is_worst_case()) {
+    try {
+      allocate_results(*request_.num_worst_tokens);
+    } catch (const Error& error) {
+      throw group_->refuse_as(kName, request_.epoch, error, deadline);
+    }
+    write_placement();
+  }
+  write_announcement();
+  group_->signals.signal(Phase::kAnnounce, request_.epoch);
+  if (is_worst_case()) return;
+  exchange_counts(deadline);
+  times_.announce_us = watch.lap();
+  place(deadline);
+  times_.place_us = watch.lap();
+}
+
+void Dispatch::finish(const Deadline& deadline) {
+  Stopwatch watch;
+  if (is_worst_case()) {
+    exchange_counts(deadline);
+    fill_unused_rows();
+    times_.announce_us = watch.lap();
+  }
+  send_rows();
+  send_extras();
+  group_->signals.signal(Phase::kSend, request_.epoch);
+  times_.copy_us = watch.lap();
+  group_->signals.wait_all(Phase::kSend, request_.epoch, kName, deadline);
+  group_->signals.retire(request_.epoch);
+  times_.wait_us = watch.lap();
+}
+
+void Dispatch::write_announcement() {
+  Slot& slot = group_->own_slot(request_.epoch);
+  Announcement& a = slot.announcement = Announcement{};
+  a.kind = request_.is_cached() ? OperationKind::kCachedDispatch : OperationKind::kDispatch;
+  a.dtype = static_cast<std::uint32_t>(request_.x.dtype());
+  a.hidden = request_.x.size(1);
+  a.num_tokens = request_.x.size(0);
+  if (request_.x_scales) {
+    a.scale_dtype = static_cast<std::uint32_t>(request_.x_scales->dtype());
+    a.num_scales = static_cast<std::int32_t>(request_.x_scales->size(1));
+  }
+  if (request_.topk_idx) {
+    a.num_topk = static_cast<std::int32_t>(request_.topk_idx->size(1));
+    a.topk_dtype = static_cast<std::uint32_t>(request_.topk_idx->dtype());
+  }
+  if (request_.is_cached()) {
+    a.handle_epoch = handle_.epoch;
+    return;
+  }
+  a.num_experts = handle_.num_experts;
+  a.has_worst_tokens = is_worst_case() ? 1 : 0;
+  a.num_worst_tokens = request_.num_worst_tokens.value_or(-1);
+  const WindowLayout& layout = group_->windows.layout;
+  std::copy(handle_.num_tokens_per_rank.begin(), handle_.num_tokens_per_rank.end(), layout.rank_counts(slot).begin());
+  std::copy(handle_.num_tokens_per_expert.begin(), handle_.num_tokens_per_expert.end(), layout.expert_counts(slot).begin());
+}
+
+void Dispatch::exchange_counts(const Deadline& deadline) {
+  group_->signals.wait_all(Phase::kAnnounce, request_.epoch, kName, deadline);
+  try {
+    check_agreement(group_->windows, request_.epoch, kName);
+    if (request_.is_cached()) return;
+    read_counts();
+    check_worst_case();
+  } catch (const Error&) {
+    group_->signals.retire(request_.epoch);  // every rank throws here, so the group goes on
+    throw;
+  }
+}
+
+void Dispatch::read_counts() {
+  const WindowLayout& layout = group_->windows.layout;
+  for (int src = 0; src < group_->num_ranks(); ++src) {
+    Slot& slot = group_->windows.slot(src, request_.epoch);
+    std::ranges::copy(layout.rank_counts(slot), request_.new_handle->counts.row(src).begin());
+    request_.new_handle->num_tokens_of[static_cast<std::size_t>(src)] = slot.announcement.num_tokens;
+  }
+  if (!is_worst_case()) count_experts();
+}
+
+void Dispatch::count_experts() {
+  const int begin = experts_.begin(group_->rank());
+  auto& totals = result_.num_recv_tokens_per_expert;
+  totals.assign(static_cast<std::size_t>(experts_.count(group_->rank())), 0);
+  for (int src = 0; src < group_->num_ranks(); ++src) {
+    const auto counts = group_->windows.layout.expert_counts(group_->windows.slot(src, request_.epoch));
+    for (std::size_t e = 0; e < totals.size(); ++e) totals[e] += counts[static_cast<std::size_t>(begin) + e];
+  }
+  const std::int32_t unit = request_.expert_alignment;
+  for (std::int32_t& total : totals) total = (total + unit - 1) / unit * unit;
+}
+
+void Dispatch::check_worst_case() const {
+  if (!is_worst_case()) return;
+  for (int rank = 0; rank < group_->num_ranks(); ++rank) {
+    const std::int64_t allowed = group_->windows.slot(rank, request_.epoch).announcement.num_worst_tokens;
+    const std::int64_t received = handle_.counts.num_recv(rank);
+    if (received <= allowed) continue;
+    Error error = make_error(ErrorCode::kCapacity, "dispatch: rank {} would receive {} tokens, but num_worst_tokens is {} there",
+                             rank, received, allowed);
+    throw error.with_rank(rank);
+  }
+}
+
+void Dispatch::allocate_results(std::int64_t num_rows) {
+  const auto rows_of = [&](DataType dtype, std::int64_t columns) {
+    return group_->allocate(dtype, std::array{num_rows, columns});
+  };
+  result_.recv_x = rows_of(request_.x.dtype(), request_.x.size(1));
+  if (request_.x_scales) result_.recv_x_scales = rows_of(request_.x_scales->dtype(), request_.x_scales->size(1));
+  if (request_.topk_idx) {
+    result_.recv_topk_idx = rows_of(request_.topk_idx->dtype(), request_.topk_idx->size(1));
+    result_.recv_topk_weights = rows_of(DataType::kFloat32, request_.topk_idx->size(1));
+  }
+  if (request_.is_cached()) return;
+  recv_src_idx_ = group_->allocate(DataType::kInt32, std::array{num_rows});
+  request_.new_handle->recv_src_idx = recv_src_idx_;
+  request_.new_handle->num_recv_rows = num_rows;
+}
+
+void Dispatch::write_placement() {
+  Placement placement;
+  placement.x = group_->offset_of(result_.recv_x);
+  if (result_.recv_x_scales) placement.scales = group_->offset_of(*result_.recv_x_scales);
+  if (result_.recv_topk_idx) {
+    placement.topk_idx = group_->offset_of(*result_.recv_topk_idx);
+    placement.topk_weights = group_->offset_of(*result_.recv_topk_weights);
+  }
+  if (!request_.is_cached()) placement.src_idx = group_->offset_of(recv_src_idx_);
+  group_->own_slot(request_.epoch).placement = placement;
+}
+
+void Dispatch::place(const Deadline& deadline) {
+  const std::size_t free_before = group_->arena->bytes_free();
+  try {
+    allocate_results(request_.is_cached() ? handle_.num_recv_rows : handle_.num_recv_tokens());
+    write_placement();
+  } catch (const Error&) {
+    result_ = {};
+    recv_src_idx_ = {};
+    if (!request_.is_cached()) request_.new_handle->recv_src_idx = {};
+    Placement none;
+    none.bytes_needed = group_->arena->bytes_total() - free_before + bytes_received();
+    group_->own_slot(request_.epoch).placement = none;
+  }
+  group_->signals.signal(Phase::kPlace, request_.epoch);
+  group_->signals.wait_all(Phase::kPlace, request_.epoch, kName, deadline);
+  try {
+    check_places();
+  } catch (const Error&) {
+    group_->signals.retire(request_.epoch);
+    throw;
+  }
+}
+
+std::size_t Dispatch::bytes_received() const {
+  const auto rows = static_cast<std::size_t>(handle_.counts.num_recv(group_->rank()));
+  const auto slab = [&](std::size_t row) {
+    return (rows * row + Arena::kSlabAlignment - 1) / Arena::kSlabAlignment * Arena::kSlabAlignment;
+  };
+  std::size_t bytes = slab(row_bytes());
+  if (request_.x_scales) bytes += slab(static_cast<std::size_t>(request_.x_scales->size(1)) * size_of(request_.x_scales->dtype()));
+  if (request_.topk_idx) {
+    const auto num_topk = static_cast<std::size_t>(request_.topk_idx->size(1));
+    bytes += slab(num_topk * size_of(request_.topk_idx->dtype())) + slab(num_topk * sizeof(float));
+  }
+  if (!request_.is_cached()) bytes += slab(sizeof(std::int32_t));
+  return bytes;
+}
+
+void Dispatch::check_places() const {
+  for (int rank = 0; rank < group_->num_ranks(); ++rank) {
+    const std::uint64_t needed = group_->windows.slot(rank, request_.epoch).placement.bytes_needed;
+    if (needed == 0) continue;
+    Error error = make_error(ErrorCode::kCapacity,
+                             "dispatch: the arena of rank {} has no room for the {} rows it would receive; "
+                             "BufferOptions::arena_bytes of {} there would do (tensors that are alive now included)",
+                             rank, handle_.counts.num_recv(rank), needed);
+    throw error.with_rank(rank);
+  }
+}
+
+void Dispatch::send_rows() const {
+  const int num_ranks = group_->num_ranks();
+  std::vector<std::byte*> blocks(static_cast<std::size_t>(num_ranks));
+  for (int dst = 0; dst < num_ranks; ++dst) {
+    const Placement& placement = group_->windows.slot(dst, request_.epoch).placement;
+    blocks[static_cast<std::size_t>(dst)] =
+        group_->windows.data(dst) + placement.x +
+        static_cast<std::size_t>(handle_.counts.row_begin(group_->rank(), dst)) * row_bytes();
+  }
+  MulticastArgs args;
+  args.route = &handle_.route;
+  args.source = request_.x.data_as<std::byte>();
+  args.source_stride = static_cast<std::size_t>(request_.x.stride(0)) * size_of(request_.x.dtype());
+  args.row_bytes = row_bytes();
+  args.destinations = blocks.data();
+  args.stores = handle_.route.row.size() * row_bytes() > kStreamingBytes ? Stores::kStreaming : Stores::kCached;
+  multicast_rows(args);
+}
+
+void Dispatch::send_extras() const {
+  RowExtras extras;
+  extras.handle = &handle_;
+  extras.experts = &experts_;
+  extras.x_scales = request_.x_scales;
+  extras.topk_idx = request_.topk_idx;
+  extras.topk_weights = request_.topk_weights;
+  extras.is_cached = request_.is_cached();
+  send_row_extras(extras, group_->windows, request_.epoch);
+}
+
+void Dispatch::fill_unused_rows() const {
+  const auto num_topk = result_.recv_topk_idx->size(1);
+  const std::int64_t used = handle_.num_recv_tokens() * num_topk;
+  const std::int64_t all = *request_.num_worst_tokens * num_topk;
+  if (result_.recv_topk_idx->dtype() == DataType::kInt64) {
+    std::fill(result_.recv_topk_idx->data_as<std::int64_t>() + used, result_.recv_topk_idx->data_as<std::int64_t>() + all, -1);
+  } else {
+    std::fill(result_.recv_topk_idx->data_as<std::int32_t>() + used, result_.recv_topk_idx->data_as<std::int32_t>() + all, -1);
+  }
+  std::fill(result_.recv_topk_weights->data_as<float>() + used, result_.recv_topk_weights->data_as<float>() + all, 0.0F);
+}
+
+}  // namespace crossdock::host

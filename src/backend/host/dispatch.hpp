@@ -1,0 +1,51 @@
+// Throughput dispatch: announce, place, send, receive.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "backend/backend.hpp"
+#include "backend/host/host_backend.hpp"
+#include "backend/host/stopwatch.hpp"
+#include "plan/experts.hpp"
+
+namespace crossdock::host {
+
+/// One dispatch of one rank. Counts go first; then every sender knows each row's final place and writes it there once.
+class Dispatch final : public backend::DispatchOperation {
+ public:
+  Dispatch(std::shared_ptr<Group> group, const backend::DispatchRequest& request);
+
+  /// Announces, and unless the row count is a given worst case, waits for the others' counts and places.
+  void start(const Deadline& deadline);
+  [[nodiscard]] const backend::DispatchResult& result() const override { return result_; }
+  void finish(const Deadline& deadline) override;
+  [[nodiscard]] Buffer::PhaseTimes times() const override { return times_; }
+
+ private:
+  [[nodiscard]] bool is_worst_case() const noexcept { return request_.num_worst_tokens.has_value(); }
+  [[nodiscard]] std::size_t row_bytes() const;
+  void write_announcement();
+  void exchange_counts(const Deadline& deadline);
+  void read_counts();
+  void check_worst_case() const;
+  void count_experts();
+  void allocate_results(std::int64_t num_rows);
+  void write_placement();
+  void place(const Deadline& deadline);
+  [[nodiscard]] std::size_t bytes_received() const;
+  void check_places() const;
+  void send_rows() const;
+  void send_extras() const;
+  void fill_unused_rows() const;
+
+  std::shared_ptr<Group> group_;
+  backend::DispatchRequest request_;
+  const DispatchHandle::State& handle_;
+  plan::ExpertMap experts_;
+  Tensor recv_src_idx_;
+  backend::DispatchResult result_;
+  Buffer::PhaseTimes times_;
+};
+
+}  // namespace crossdock::host

@@ -1,0 +1,75 @@
+#include "backend/host/host_backend.hpp"
+
+#include <cstring>
+
+#include "backend/host/combine.hpp"
+#include "backend/host/dispatch.hpp"
+#include "backend/host/window_exchange.hpp"
+#include "base/error.hpp"
+
+namespace crossdock::host {
+
+Group::Group(Windows all_windows, std::size_t arena_bytes)
+    : windows(std::move(all_windows)),
+      signals(windows),
+      arena(std::make_shared<Arena>(windows.memory[static_cast<std::size_t>(windows.rank)], windows.layout.arena_offset(),
+                                    arena_bytes)) {}
+
+std::uint64_t Group::offset_of(const Tensor& tensor) const { return *arena->offset_of(tensor.data(), tensor.num_bytes()); }
+
+Tensor Group::allocate(DataType dtype, std::span<const std::int64_t> shape) const {
+  if (auto tensor = arena->try_allocate(dtype, shape)) return *std::move(tensor);
+  std::size_t bytes = size_of(dtype);
+  for (const std::int64_t extent : shape) bytes *= static_cast<std::size_t>(extent);
+  Error error = make_error(ErrorCode::kCapacity,
+                           "no room for {} bytes in the arena of {} bytes ({} free, {} in one piece); "
+                           "BufferOptions::arena_bytes of {} would do for the tensors that are alive now",
+                           bytes, arena->bytes_total(), arena->bytes_free(), arena->largest_free(),
+                           arena->bytes_total() + bytes + Arena::kSlabAlignment);
+  throw error.with_rank(rank());
+}
+
+Error Group::refuse_as(std::string_view operation, std::uint64_t epoch, const Error& reason, const Deadline& deadline) {
+  Error named(reason.code(), fmt::format("rank {}: {}: {}", rank(), operation, reason.what()), reason.where());
+  named.with_rank(rank());
+  refuse(epoch, named, deadline);
+  return named;
+}
+
+void Group::refuse(std::uint64_t epoch, const Error& reason, const Deadline& deadline) {
+  signals.open_epoch(epoch, "refuse", deadline);
+  Announcement announcement;
+  announcement.kind = OperationKind::kRefused;
+  announcement.refusal_code = static_cast<std::uint32_t>(reason.code());
+  std::strncpy(announcement.reason, reason.what(), sizeof(announcement.reason) - 1);
+  own_slot(epoch).announcement = announcement;
+  signals.signal(Phase::kAnnounce, epoch);
+  signals.retire(epoch);
+}
+
+HostBackend::HostBackend(Bootstrap& bootstrap, const BufferOptions& options)
+    : group_(std::make_shared<Group>(exchange_windows(bootstrap, options, Deadline(options.setup_timeout)),
+                                     options.arena_bytes)) {}
+
+HostBackend::~HostBackend() { close(); }
+
+std::unique_ptr<backend::DispatchOperation> HostBackend::start_dispatch(const backend::DispatchRequest& request,
+                                                                        const Deadline& deadline) {
+  auto operation = std::make_unique<Dispatch>(group_, request);
+  operation->start(deadline);
+  return operation;
+}
+
+Buffer::PhaseTimes HostBackend::combine(const backend::CombineRequest& request, const Deadline& deadline) {
+  return Combine(*group_, request).run(deadline);
+}
+
+void HostBackend::refuse(std::uint64_t epoch, const Error& reason, const Deadline& deadline) {
+  group_->refuse(epoch, reason, deadline);
+}
+
+Tensor HostBackend::allocate(DataType dtype, std::span<const std::int64_t> shape) { return group_->allocate(dtype, shape); }
+
+void HostBackend::close() noexcept { group_->signals.depart(Departure::kLeft, "left the buffer"); }
+
+}  // namespace crossdock::host

@@ -1,0 +1,56 @@
+// The backend for ranks that are processes or threads of one host: shared memory and CPU loops.
+#pragma once
+
+#include <memory>
+#include <string_view>
+
+#include <crossdock/bootstrap.hpp>
+
+#include "backend/backend.hpp"
+#include "backend/host/arena.hpp"
+#include "backend/host/signals.hpp"
+#include "backend/host/windows.hpp"
+
+namespace crossdock::host {
+
+/// What all operations of one rank share.
+struct Group {
+  explicit Group(Windows all_windows, std::size_t arena_bytes);
+
+  [[nodiscard]] int rank() const noexcept { return windows.rank; }
+  [[nodiscard]] int num_ranks() const noexcept { return windows.num_ranks(); }
+  [[nodiscard]] Slot& own_slot(std::uint64_t epoch) const noexcept { return windows.slot(windows.rank, epoch); }
+  /// A tensor's place in this rank's window, for the others to find it. REQUIRES: the tensor lies in the arena.
+  [[nodiscard]] std::uint64_t offset_of(const Tensor& tensor) const;
+  /// Throws kCapacity with the bytes that would do.
+  [[nodiscard]] Tensor allocate(DataType dtype, std::span<const std::int64_t> shape) const;
+  void refuse(std::uint64_t epoch, const Error& reason, const Deadline& deadline);
+  /// The same for a reason that arose here: returns it with operation and rank, for this rank to throw.
+  [[nodiscard]] Error refuse_as(std::string_view operation, std::uint64_t epoch, const Error& reason, const Deadline& deadline);
+
+  Windows windows;
+  Signals signals;
+  std::shared_ptr<Arena> arena;
+};
+
+class HostBackend final : public backend::Backend {
+ public:
+  /// Collective; see exchange_windows for the errors.
+  HostBackend(Bootstrap& bootstrap, const BufferOptions& options);
+  ~HostBackend() override;
+
+  [[nodiscard]] std::unique_ptr<backend::DispatchOperation> start_dispatch(const backend::DispatchRequest& request,
+                                                                           const Deadline& deadline) override;
+  Buffer::PhaseTimes combine(const backend::CombineRequest& request, const Deadline& deadline) override;
+  void refuse(std::uint64_t epoch, const Error& reason, const Deadline& deadline) override;
+  [[nodiscard]] Tensor allocate(DataType dtype, std::span<const std::int64_t> shape) override;
+  [[nodiscard]] std::size_t arena_bytes_free() const override { return group_->arena->bytes_free(); }
+  [[nodiscard]] std::size_t arena_bytes_total() const override { return group_->arena->bytes_total(); }
+  [[nodiscard]] bool is_broken() const override { return group_->signals.is_broken(); }
+  void close() noexcept override;
+
+ private:
+  std::shared_ptr<Group> group_;
+};
+
+}  // namespace crossdock::host

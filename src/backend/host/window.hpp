@@ -1,0 +1,129 @@
+// The bytes of a window: a control block, then the arena. docs/window.md is the description; this header holds the constants.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace crossdock::host {
+
+/// Operations whose records a window can hold. An operation's slot is its epoch modulo this. Larger than the number of
+/// operations that may be in flight; see Group::open_epoch for what happens when a rank runs ahead.
+inline constexpr std::uint64_t kNumSlots = 16;
+
+inline constexpr std::size_t kLineBytes = 128;  // two cache lines: neighbours are prefetched in pairs
+inline constexpr std::uint64_t kWindowMagic = 0x317761'6b636f64ULL;
+inline constexpr std::uint32_t kWindowVersion = 1;
+
+enum class Phase : std::uint8_t {
+  kAnnounce,  ///< the record is written
+  kPlace,     ///< the placement is written
+  kSend,      ///< all rows of this rank are at their destinations
+  kDone,      ///< this rank reads no more from others' windows
+};
+inline constexpr std::size_t kNumPhases = 4;
+
+[[nodiscard]] constexpr std::string_view name_of(Phase phase) noexcept {
+  switch (phase) {
+    case Phase::kAnnounce: return "announce";
+    case Phase::kPlace: return "place";
+    case Phase::kSend: return "send";
+    case Phase::kDone: return "done";
+  }
+  return "unknown";
+}
+
+enum class OperationKind : std::uint32_t { kNone, kRefused, kDispatch, kCachedDispatch, kCombine };
+
+/// What a rank says of its operation before anything moves. Compared field by field with the others'.
+struct Announcement {
+  OperationKind kind = OperationKind::kNone;
+  std::uint32_t dtype = 0;         ///< DataType of x
+  std::int64_t hidden = 0;         ///< elements of a row of x
+  std::uint32_t scale_dtype = 0;   ///< DataType of the scales
+  std::int32_t num_scales = -1;    ///< -1: no scales
+  std::int32_t num_topk = -1;      ///< -1: without top-k
+  std::uint32_t topk_dtype = 0;    ///< DataType of the ids
+  std::int32_t num_experts = 0;
+  std::uint32_t has_worst_tokens = 0;
+  std::uint32_t has_weights = 0;   ///< combine: top-k weights are to be summed
+  std::uint64_t handle_epoch = 0;  ///< cached dispatch and combine: the dispatch that they refer to
+  // Not compared: each rank's own.
+  std::int64_t num_tokens = 0;     ///< N of this rank
+  std::int64_t num_worst_tokens = -1;
+  std::uint64_t x_offset = 0;      ///< combine: where the rows lie, from the start of the window
+  std::uint64_t x_stride = 0;      ///< combine: bytes from row to row
+  std::uint64_t weights_offset = 0;
+  std::uint32_t refusal_code = 0;  ///< kRefused: ErrorCode
+  char reason[512] = {};           ///< kRefused: why, for people
+};
+
+/// Where a rank takes what it receives: offsets from the start of its window.
+struct Placement {
+  std::uint64_t x = 0;
+  std::uint64_t scales = 0;
+  std::uint64_t topk_idx = 0;
+  std::uint64_t topk_weights = 0;
+  std::uint64_t src_idx = 0;
+  std::uint64_t bytes_needed = 0;  ///< not 0: there was no room; this many bytes of arena would have done
+};
+
+/// Followed by int32 counts: [num_ranks] rows for each rank, then [max_experts] selections of each expert.
+struct alignas(kLineBytes) Slot {
+  std::atomic<std::uint64_t> signals[kNumPhases] = {};  ///< the epoch for which this rank has reached each phase
+  Placement placement;
+  alignas(kLineBytes) Announcement announcement;
+};
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free && sizeof(std::atomic<std::uint64_t>) == 8);
+static_assert(offsetof(Slot, placement) == 32 && offsetof(Slot, announcement) == 128);
+
+enum class Departure : std::uint32_t { kPresent, kLeft, kBroken };
+
+struct alignas(kLineBytes) WindowHeader {
+  std::uint64_t magic = kWindowMagic;
+  std::uint32_t version = kWindowVersion;
+  std::uint32_t num_ranks = 0;
+  /// Every epoch up to this one is over for this rank: its records of others may be written again.
+  alignas(kLineBytes) std::atomic<std::uint64_t> retired = 0;
+  /// Counted up whenever a signal is given while someone sleeps; the futex word.
+  alignas(kLineBytes) std::atomic<std::uint32_t> doorbell = 0;
+  std::atomic<std::uint32_t> sleepers = 0;
+  /// Set last, with release, after the reason.
+  alignas(kLineBytes) std::atomic<Departure> departure = Departure::kPresent;
+  char departure_reason[512] = {};
+};
+
+/// Offsets within a window, from one place.
+class WindowLayout {
+ public:
+  WindowLayout(int num_ranks, int max_experts) noexcept
+      : num_ranks_(static_cast<std::size_t>(num_ranks)), max_experts_(static_cast<std::size_t>(max_experts)) {}
+
+  [[nodiscard]] std::size_t slot_bytes() const noexcept {
+    return round_up(sizeof(Slot) + (num_ranks_ + max_experts_) * sizeof(std::int32_t), kLineBytes);
+  }
+  [[nodiscard]] std::size_t slot_offset(std::uint64_t epoch) const noexcept {
+    return round_up(sizeof(WindowHeader), kLineBytes) + static_cast<std::size_t>(epoch % kNumSlots) * slot_bytes();
+  }
+  [[nodiscard]] std::size_t arena_offset() const noexcept { return round_up(slot_offset(0) + kNumSlots * slot_bytes(), 4096); }
+
+  [[nodiscard]] std::span<std::int32_t> rank_counts(Slot& slot) const noexcept {
+    return {reinterpret_cast<std::int32_t*>(&slot + 1), num_ranks_};
+  }
+  [[nodiscard]] std::span<std::int32_t> expert_counts(Slot& slot) const noexcept {
+    return {reinterpret_cast<std::int32_t*>(&slot + 1) + num_ranks_, max_experts_};
+  }
+
+ private:
+  static constexpr std::size_t round_up(std::size_t bytes, std::size_t unit) noexcept {
+    return (bytes + unit - 1) / unit * unit;
+  }
+
+  std::size_t num_ranks_;
+  std::size_t max_experts_;
+};
+
+}  // namespace crossdock::host

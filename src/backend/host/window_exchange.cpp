@@ -1,0 +1,223 @@
+#include "backend/host/window_exchange.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <chrono>
+#include <cstring>
+#include <type_traits>
+
+#include "backend/host/fd_channel.hpp"
+#include "base/error.hpp"
+#include "base/logging.hpp"
+
+namespace crossdock::host {
+
+namespace {
+
+constexpr std::chrono::milliseconds kPatience{10'000};
+
+/// One per process; a forked child has the same token but another pid.
+const Nonce& process_token() {
+  static const Nonce token = make_nonce();
+  return token;
+}
+
+/// What a rank tells the others of its window.
+struct WindowOffer {
+  std::int32_t failed = 0;  ///< 1: there is no window, `reason` says why
+  std::int32_t code = 0;    ///< ErrorCode of the failure
+  char reason[512] = {};
+  // Must be equal on all ranks.
+  std::uint32_t version = kWindowVersion;
+  std::int32_t max_experts = 0;
+  std::int32_t ranks_per_node = 0;
+  // Each rank's own.
+  std::int32_t pid = 0;
+  Nonce process{};
+  Nonce channel{};
+  std::uint64_t bytes = 0;
+  std::uint64_t pointer = 0;  ///< of a std::shared_ptr<SharedMemory>, for ranks of the same process
+};
+static_assert(std::is_trivially_copyable_v<WindowOffer>);
+
+void check_options(const BufferOptions& options, int num_ranks) {
+  require(options.arena_bytes > 0,
+          "an arena of 0 bytes can receive nothing; get_arena_size_hint says how many bytes an operation needs");
+  require(options.max_experts >= 1, "max_experts is {}, at least 1 is allowed", options.max_experts);
+  require(options.ranks_per_node == 0 || options.ranks_per_node >= num_ranks,
+          "ranks_per_node is {} for {} ranks: this build has no transport between nodes, so it must be 0 or at least {}",
+          options.ranks_per_node, num_ranks, num_ranks);
+}
+
+std::shared_ptr<SharedMemory> make_window(const BufferOptions& options, const WindowLayout& layout, int num_ranks) {
+  check_options(options, num_ranks);
+  const std::size_t bytes = layout.arena_offset() + options.arena_bytes;
+  require(bytes > options.arena_bytes, "an arena of {} bytes does not fit the address space", options.arena_bytes);
+  auto memory =
+      std::make_shared<SharedMemory>(SharedMemory::create(bytes, options.huge_pages == HugePages::kAuto));
+  auto* header = new (memory->data()) WindowHeader;
+  header->num_ranks = static_cast<std::uint32_t>(num_ranks);
+  for (std::uint64_t i = 0; i < kNumSlots; ++i) new (memory->data() + layout.slot_offset(i)) Slot;
+  return memory;
+}
+
+void set_failure(WindowOffer& offer, const Error& error) {
+  offer.failed = 1;
+  offer.code = static_cast<std::int32_t>(error.code());
+  std::strncpy(offer.reason, error.what(), sizeof(offer.reason) - 1);
+}
+
+std::vector<WindowOffer> gather_offers(Bootstrap& bootstrap, const WindowOffer& mine, const Deadline& deadline) {
+  const auto all = bootstrap.all_gather(std::as_bytes(std::span(&mine, 1)), deadline.left());
+  std::vector<WindowOffer> offers(all.size());
+  for (std::size_t r = 0; r < all.size(); ++r) {
+    if (all[r].size() != sizeof(WindowOffer)) {
+      Error error = make_error(ErrorCode::kMismatch, "rank {} offers its window in {} bytes, not {}: another version?", r,
+                               all[r].size(), sizeof(WindowOffer));
+      throw error.with_rank(static_cast<int>(r));
+    }
+    std::memcpy(&offers[r], all[r].data(), sizeof(WindowOffer));
+  }
+  return offers;
+}
+
+void check_equal(std::int64_t first, std::int64_t other, std::size_t rank, const char* what) {
+  if (first == other) return;
+  Error error = make_error(ErrorCode::kMismatch, "ranks disagree on {}: rank 0 has {}, rank {} has {}", what, first, rank, other);
+  throw error.with_rank(static_cast<int>(rank));
+}
+
+/// All ranks see the same offers and so come to the same verdict.
+void check_offers(const std::vector<WindowOffer>& offers) {
+  for (std::size_t r = 0; r < offers.size(); ++r) {
+    if (offers[r].failed == 0) continue;
+    Error error(static_cast<ErrorCode>(offers[r].code), fmt::format("rank {}: {}", r, offers[r].reason));
+    throw error.with_rank(static_cast<int>(r));
+  }
+  for (std::size_t r = 1; r < offers.size(); ++r) {
+    check_equal(offers[0].version, offers[r].version, r, "the version of the window");
+    check_equal(offers[0].max_experts, offers[r].max_experts, r, "BufferOptions::max_experts");
+    check_equal(offers[0].ranks_per_node, offers[r].ranks_per_node, r, "BufferOptions::ranks_per_node");
+  }
+}
+
+class Exchange {
+ public:
+  Exchange(int rank, const std::vector<WindowOffer>& offers, const SharedMemory& mine, const Deadline& deadline,
+           Windows& windows)
+      : rank_(rank), offers_(offers), mine_(mine), deadline_(deadline), windows_(windows) {}
+
+  [[nodiscard]] bool is_same_process(int peer) const {
+    return offer(peer).pid == ::getpid() && offer(peer).process == process_token();
+  }
+
+  /// Every rank connects to the higher ranks and is connected to by the lower ones. Connecting needs no accept on the other
+  /// side, so no order of ranks can block.
+  void run(const FileDescriptor& listener) {
+    std::vector<FileDescriptor> channels(offers_.size());
+    for (int peer = rank_ + 1; peer < size(); ++peer) {
+      if (is_same_process(peer)) continue;
+      auto& channel = channels[static_cast<std::size_t>(peer)];
+      channel = connect(peer);
+      send_fd(channel, {offer(peer).channel, rank_}, mine_.fd());
+    }
+    int expected = 0;
+    for (int peer = 0; peer < rank_; ++peer) expected += is_same_process(peer) ? 0 : 1;
+    while (expected > 0) expected -= accept_one(listener) ? 1 : 0;
+    for (int peer = rank_ + 1; peer < size(); ++peer) {
+      if (is_same_process(peer)) continue;
+      const auto& channel = channels[static_cast<std::size_t>(peer)];
+      attach(peer, channel, receive_fd(channel, deadline_).fd);
+    }
+  }
+
+ private:
+  [[nodiscard]] int size() const { return static_cast<int>(offers_.size()); }
+  [[nodiscard]] const WindowOffer& offer(int peer) const { return offers_[static_cast<std::size_t>(peer)]; }
+
+  [[nodiscard]] FileDescriptor connect(int peer) const {
+    try {
+      return connect_fd_channel(offer(peer).channel);
+    } catch (Error& error) {
+      Error named(error.code(), fmt::format("rank {}: rank {}: {}", rank_, peer, error.what()));
+      throw named.with_rank(peer);
+    }
+  }
+
+  /// Takes one connection; false if it was not from a rank of this group.
+  bool accept_one(const FileDescriptor& listener) {
+    const FileDescriptor channel = accept_fd_channel(listener, deadline_);
+    ReceivedFd received;
+    try {
+      // A rank sends right after it has connected; a stranger that stays silent must not hold up the others.
+      received = receive_fd(channel, Deadline(std::min(deadline_.left(), kPatience)));
+    } catch (const Error& error) {
+      logger().warn("refused a connection to the window of rank {}: {}", rank_, error.what());
+      return false;
+    }
+    const int peer = received.message.rank;
+    const bool is_known = received.message.nonce == offer(rank_).channel && peer >= 0 && peer < rank_ &&
+                          windows_.memory[static_cast<std::size_t>(peer)] == nullptr;
+    if (!is_known) {
+      logger().warn("refused a connection to the window of rank {}: not from a rank of its group", rank_);
+      return false;
+    }
+    send_fd(channel, {offer(peer).channel, rank_}, mine_.fd());
+    attach(peer, channel, std::move(received.fd));
+    return true;
+  }
+
+  void attach(int peer, const FileDescriptor& channel, FileDescriptor fd) {
+    windows_.memory[static_cast<std::size_t>(peer)] =
+        std::make_shared<SharedMemory>(SharedMemory::attach(std::move(fd), offer(peer).bytes));
+    windows_.watch.add(peer, credentials_of(channel).pid);
+  }
+
+  int rank_;
+  const std::vector<WindowOffer>& offers_;
+  const SharedMemory& mine_;
+  const Deadline& deadline_;
+  Windows& windows_;
+};
+
+}  // namespace
+
+Windows exchange_windows(Bootstrap& bootstrap, const BufferOptions& options, const Deadline& deadline) {
+  const int rank = bootstrap.rank();
+  const int num_ranks = bootstrap.size();
+  const auto own = static_cast<std::size_t>(rank);
+  Windows windows{rank, WindowLayout(num_ranks, options.max_experts),
+                  std::vector<std::shared_ptr<SharedMemory>>(static_cast<std::size_t>(num_ranks)), PeerWatch(num_ranks)};
+
+  WindowOffer mine;
+  FileDescriptor listener;
+  try {
+    windows.memory[own] = make_window(options, windows.layout, num_ranks);
+    mine.channel = make_nonce();
+    listener = listen_fd_channel(mine.channel, num_ranks);
+    mine.max_experts = options.max_experts;
+    mine.ranks_per_node = options.ranks_per_node;
+    mine.pid = ::getpid();
+    mine.process = process_token();
+    mine.bytes = windows.memory[own]->size();
+    mine.pointer = reinterpret_cast<std::uintptr_t>(&windows.memory[own]);
+  } catch (const Error& error) {
+    set_failure(mine, error);
+  }
+  const auto offers = gather_offers(bootstrap, mine, deadline);
+  check_offers(offers);
+
+  Exchange exchange(rank, offers, *windows.memory[own], deadline, windows);
+  for (int peer = 0; peer < num_ranks; ++peer) {
+    if (peer == rank || !exchange.is_same_process(peer)) continue;
+    windows.memory[static_cast<std::size_t>(peer)] =
+        *reinterpret_cast<const std::shared_ptr<SharedMemory>*>(offers[static_cast<std::size_t>(peer)].pointer);
+  }
+  exchange.run(listener);
+  bootstrap.barrier(deadline.left());  // now no rank needs another's pointer or socket any more
+  return windows;
+}
+
+}  // namespace crossdock::host

@@ -1,0 +1,53 @@
+#include <crossdock/buffer.hpp>
+
+#include "base/error.hpp"
+#include "core/buffer_impl.hpp"
+
+namespace crossdock {
+
+namespace {
+
+Bootstrap& checked(const std::shared_ptr<Bootstrap>& bootstrap) {
+  require(bootstrap != nullptr, "a buffer needs a bootstrap, not a null pointer");
+  return *bootstrap;
+}
+
+}  // namespace
+
+Buffer::Buffer(std::shared_ptr<Bootstrap> bootstrap, const BufferOptions& options)
+    : impl_(std::make_unique<Impl>(checked(bootstrap), options)) {}
+Buffer::~Buffer() = default;
+Buffer::Buffer(Buffer&&) noexcept = default;
+Buffer& Buffer::operator=(Buffer&&) noexcept = default;
+
+int Buffer::rank() const noexcept { return impl_->rank(); }
+int Buffer::num_ranks() const noexcept { return impl_->topology().num_ranks; }
+const Topology& Buffer::topology() const noexcept { return impl_->topology(); }
+bool Buffer::is_available() const noexcept { return impl_->is_available(); }
+std::size_t Buffer::arena_bytes_free() const { return impl_->backend().arena_bytes_free(); }
+std::size_t Buffer::arena_bytes_total() const noexcept {
+  return impl_->is_available() ? impl_->backend().arena_bytes_total() : 0;
+}
+Buffer::ExpertRange Buffer::local_experts(int num_experts) const { return impl_->local_experts(num_experts); }
+
+DispatchLayout Buffer::get_dispatch_layout(const Tensor& topk_idx, int num_experts, const OperationOptions& options) {
+  return impl_->get_dispatch_layout(topk_idx, num_experts, options);
+}
+DispatchOutput Buffer::dispatch(const DispatchInput& input, const OperationOptions& options) {
+  return impl_->dispatch(input, options);
+}
+DispatchOutput Buffer::dispatch(const CachedDispatchInput& input, const OperationOptions& options) {
+  return impl_->dispatch(input, options);
+}
+CombineOutput Buffer::combine(const CombineInput& input, const OperationOptions& options) {
+  return impl_->combine(input, options);
+}
+Tensor Buffer::combine_input(const DispatchHandle& handle, std::int64_t hidden, DataType dtype) {
+  return impl_->combine_input(handle, hidden, dtype);
+}
+
+Event Buffer::capture(Stream /*stream*/) { return Event(); }
+Buffer::PhaseTimes Buffer::last_phase_times() const { return impl_->last_phase_times(); }
+void Buffer::destroy() noexcept { impl_->destroy(); }
+
+}  // namespace crossdock

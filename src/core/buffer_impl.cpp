@@ -1,0 +1,304 @@
+#include "core/buffer_impl.hpp"
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <utility>
+
+#include "base/error.hpp"
+#include "core/registry.hpp"
+#include "plan/layout.hpp"
+
+namespace crossdock {
+
+namespace {
+
+std::uint64_t next_buffer_id() {
+  static std::atomic<std::uint64_t> last = 0;
+  return last.fetch_add(1, std::memory_order_relaxed) + 1;
+}
+
+std::span<std::int32_t> int32_span(const Tensor& tensor) {
+  return {tensor.data_as<std::int32_t>(), static_cast<std::size_t>(tensor.num_elements())};
+}
+
+std::span<std::uint8_t> byte_span(const Tensor& tensor) {
+  return {tensor.data_as<std::uint8_t>(), static_cast<std::size_t>(tensor.num_elements())};
+}
+
+plan::TopkIds topk_ids_of(const Tensor& topk_idx) {
+  plan::TopkIds ids;
+  if (topk_idx.dtype() == DataType::kInt64) {
+    ids.ids = topk_idx.data_as<const std::int64_t>();
+  } else {
+    ids.ids = topk_idx.data_as<const std::int32_t>();
+  }
+  ids.num_tokens = topk_idx.size(0);
+  ids.num_topk = static_cast<int>(topk_idx.size(1));
+  return ids;
+}
+
+/// A layout that the caller brought must agree with itself: rows are sent by the membership table, room is made by counts.
+void check_counts(const DispatchLayout& layout, const plan::RouteTable& route) {
+  std::vector<std::int32_t> counted(static_cast<std::size_t>(layout.num_tokens_per_rank.size(0)));
+  for (const std::int32_t rank : route.rank) ++counted[static_cast<std::size_t>(rank)];
+  const auto given = int32_span(layout.num_tokens_per_rank);
+  for (std::size_t rank = 0; rank < counted.size(); ++rank) {
+    require(given[rank] == counted[rank], "num_tokens_per_rank says {} tokens for rank {}, but is_token_in_rank has {}", given[rank],
+            rank, counted[rank]);
+  }
+}
+
+double microseconds_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count();
+}
+
+}  // namespace
+
+template <class Body>
+auto Buffer::Impl::or_refuse(std::uint64_t epoch, std::string_view operation, Milliseconds timeout, Body body) {
+  try {
+    return body();
+  } catch (const std::exception& error) {
+    const Error reason = named(error, operation);
+    backend_->refuse(epoch, reason, Deadline(timeout));
+    throw reason;
+  }
+}
+
+Error Buffer::Impl::named(const std::exception& error, std::string_view operation) const {
+  const auto* ours = dynamic_cast<const Error*>(&error);
+  Error result(ours != nullptr ? ours->code() : ErrorCode::kCapacity,
+               fmt::format("rank {}: {}: {}", rank_, operation, error.what()),
+               ours != nullptr ? ours->where() : std::source_location::current());
+  result.with_rank(rank_);
+  return result;
+}
+
+Buffer::Impl::Impl(Bootstrap& bootstrap, const BufferOptions& options)
+    : options_(options),
+      rank_(bootstrap.rank()),
+      topology_{bootstrap.size(), options.ranks_per_node > 0 ? options.ranks_per_node : bootstrap.size()},
+      limits_{bootstrap.size(), options.max_experts, options.device},
+      buffer_id_(next_buffer_id()),
+      backend_(make_backend(bootstrap, options)) {}
+
+const backend::Backend& Buffer::Impl::backend() const {
+  if (!backend_) throw make_error(ErrorCode::kState, "rank {}: the buffer was destroyed", rank_);
+  return *backend_;
+}
+
+Buffer::ExpertRange Buffer::Impl::local_experts(int num_experts) const {
+  require(num_experts >= 1, "rank {}: num_experts is {}, at least 1 is allowed", rank_, num_experts);
+  const plan::ExpertMap experts(num_experts, topology_.num_ranks);
+  return {experts.begin(rank_), experts.count(rank_)};
+}
+
+std::uint64_t Buffer::Impl::next_epoch(std::string_view operation) {
+  if (!backend_) throw make_error(ErrorCode::kState, "rank {}: {}: the buffer was destroyed", rank_, operation);
+  if (backend_->is_broken()) {
+    throw make_error(ErrorCode::kState, "rank {}: {}: an earlier error broke this buffer; make a new one", rank_, operation);
+  }
+  return ++last_epoch_;
+}
+
+DispatchLayout Buffer::Impl::compute_layout(const Tensor& topk_idx, int num_experts) const {
+  const std::int64_t num_ranks = topology_.num_ranks;
+  DispatchLayout layout;
+  layout.num_tokens_per_rank = pool_->allocate(DataType::kInt32, std::array{num_ranks});
+  layout.num_tokens_per_expert = pool_->allocate(DataType::kInt32, std::array{std::int64_t{num_experts}});
+  layout.is_token_in_rank = pool_->allocate(DataType::kBool, std::array{topk_idx.size(0), num_ranks});
+  plan::LayoutSpans spans;
+  if (!topology_.is_single_node()) {
+    layout.num_tokens_per_node = pool_->allocate(DataType::kInt32, std::array{std::int64_t{topology_.num_nodes()}});
+    spans.num_tokens_per_node = int32_span(*layout.num_tokens_per_node);
+  }
+  spans.num_tokens_per_rank = int32_span(layout.num_tokens_per_rank);
+  spans.num_tokens_per_expert = int32_span(layout.num_tokens_per_expert);
+  spans.is_token_in_rank = byte_span(layout.is_token_in_rank);
+  plan::compute_layout(topk_ids_of(topk_idx), plan::ExpertMap(num_experts, topology_.num_ranks), topology_, spans);
+  return layout;
+}
+
+DispatchLayout Buffer::Impl::get_dispatch_layout(const Tensor& topk_idx, int num_experts, const OperationOptions& options) {
+  try {
+    check_options(options);
+    if (options.previous_event) options.previous_event->wait();
+    check_topk_idx(topk_idx, num_experts, limits_);
+    return compute_layout(topk_idx, num_experts);
+  } catch (const Error& error) {
+    throw named(error, "get_dispatch_layout");
+  }
+}
+
+backend::DispatchRequest Buffer::Impl::make_request(std::uint64_t epoch, const DispatchInput& input) {
+  check_dispatch(input, limits_);
+  const int num_experts = num_experts_of(input);
+  const DispatchLayout layout = input.layout ? *input.layout : compute_layout(*input.topk_idx, num_experts);
+
+  auto state = std::make_shared<DispatchHandle::State>(topology_.num_ranks);
+  state->buffer_id = buffer_id_;
+  state->epoch = epoch;
+  state->rank = rank_;
+  state->dtype = input.x.dtype();
+  state->hidden = input.x.size(1);
+  state->num_topk = input.topk_idx ? static_cast<int>(input.topk_idx->size(1)) : -1;
+  state->num_experts = num_experts;
+  state->is_token_in_rank = layout.is_token_in_rank;
+  state->route = plan::make_route_table(byte_span(layout.is_token_in_rank), input.x.size(0), topology_.num_ranks);
+  if (input.layout) check_counts(layout, state->route);
+  const auto per_rank = int32_span(layout.num_tokens_per_rank);
+  state->num_tokens_per_rank.assign(per_rank.begin(), per_rank.end());
+  const auto per_expert = int32_span(layout.num_tokens_per_expert);
+  state->num_tokens_per_expert.assign(per_expert.begin(), per_expert.end());
+
+  backend::DispatchRequest request;
+  request.epoch = epoch;
+  request.x = input.x;
+  request.x_scales = input.x_scales;
+  request.topk_idx = input.topk_idx;
+  request.topk_weights = input.topk_weights;
+  request.expert_alignment = input.expert_alignment;
+  request.num_worst_tokens = input.num_worst_tokens;
+  request.handle = state;
+  request.new_handle = std::move(state);
+  return request;
+}
+
+backend::DispatchRequest Buffer::Impl::make_request(std::uint64_t epoch, const CachedDispatchInput& input) {
+  check_handle(input.handle);
+  input.handle.state()->completion.wait();
+  check_cached_dispatch(input, limits_);
+  backend::DispatchRequest request;
+  request.epoch = epoch;
+  request.x = input.x;
+  request.x_scales = input.x_scales;
+  request.handle = input.handle.state();
+  return request;
+}
+
+DispatchOutput Buffer::Impl::run_dispatch(const backend::DispatchRequest& request, const OperationOptions& options,
+                                          double layout_us) {
+  const Milliseconds timeout = timeout_of(options);
+  std::shared_ptr<backend::DispatchOperation> operation = backend_->start_dispatch(request, Deadline(timeout));
+  const backend::DispatchResult& result = operation->result();
+  DispatchOutput output{result.recv_x,
+                        result.recv_x_scales,
+                        result.recv_topk_idx,
+                        result.recv_topk_weights,
+                        result.num_recv_tokens_per_expert,
+                        DispatchHandle(request.handle),
+                        Event()};
+  const auto finish = [this, operation, timeout, layout_us] {
+    operation->finish(Deadline(timeout));
+    PhaseTimes times = operation->times();
+    times.layout_us = layout_us;
+    set_times(times);
+  };
+  if (options.completion == Completion::kSynchronous) {
+    finish();
+  } else {
+    output.event = worker_.run(finish);
+    if (request.new_handle) request.new_handle->completion = output.event;
+  }
+  return output;
+}
+
+DispatchOutput Buffer::Impl::dispatch(const DispatchInput& input, const OperationOptions& options) {
+  const std::uint64_t epoch = next_epoch("dispatch");
+  const auto begin = std::chrono::steady_clock::now();
+  const auto request = or_refuse(epoch, "dispatch", timeout_of(options), [&] {
+    check_options(options);
+    if (options.previous_event) options.previous_event->wait();
+    return make_request(epoch, input);
+  });
+  return run_dispatch(request, options, microseconds_since(begin));
+}
+
+DispatchOutput Buffer::Impl::dispatch(const CachedDispatchInput& input, const OperationOptions& options) {
+  const std::uint64_t epoch = next_epoch("dispatch");
+  const auto begin = std::chrono::steady_clock::now();
+  const auto request = or_refuse(epoch, "cached dispatch", timeout_of(options), [&] {
+    check_options(options);
+    if (options.previous_event) options.previous_event->wait();
+    return make_request(epoch, input);
+  });
+  return run_dispatch(request, options, microseconds_since(begin));
+}
+
+backend::CombineRequest Buffer::Impl::make_request(std::uint64_t epoch, const CombineInput& input) {
+  check_handle(input.handle);
+  check_combine(input, limits_);
+  backend::CombineRequest request;
+  request.epoch = epoch;
+  request.x = input.x;
+  request.topk_weights = input.topk_weights;
+  request.bias_0 = input.bias_0;
+  request.bias_1 = input.bias_1;
+  const std::int64_t num_tokens = input.handle.num_tokens();
+  request.out = input.out ? *input.out : pool_->allocate(input.x.dtype(), std::array{num_tokens, input.x.size(1)});
+  if (input.topk_weights) {
+    request.out_weights = pool_->allocate(DataType::kFloat32, std::array{num_tokens, input.topk_weights->size(1)});
+  }
+  request.handle = input.handle.state();
+  return request;
+}
+
+CombineOutput Buffer::Impl::combine(const CombineInput& input, const OperationOptions& options) {
+  const std::uint64_t epoch = next_epoch("combine");
+  const Milliseconds timeout = timeout_of(options);
+  const auto request = or_refuse(epoch, "combine", timeout, [&] {
+    check_options(options);
+    return make_request(epoch, input);
+  });
+  const auto run = [this, request, timeout, previous_event = options.previous_event] {
+    or_refuse(request.epoch, "combine", timeout, [&] {
+      if (previous_event) previous_event->wait();
+      request.handle->completion.wait();
+    });
+    set_times(backend_->combine(request, Deadline(timeout)));
+  };
+  CombineOutput output{request.out, request.out_weights, Event()};
+  if (options.completion == Completion::kSynchronous) {
+    run();
+  } else {
+    output.event = worker_.run(run);
+  }
+  return output;
+}
+
+void Buffer::Impl::check_handle(const DispatchHandle& handle) const {
+  require(handle.defined(), "the handle is empty: it must come from a dispatch");
+  require(handle.state()->buffer_id == buffer_id_, "the handle belongs to another buffer");
+}
+
+Tensor Buffer::Impl::combine_input(const DispatchHandle& handle, std::int64_t hidden, DataType dtype) {
+  static_cast<void>(backend());
+  try {
+    check_handle(handle);
+    require(hidden >= 1, "hidden is {}, at least 1 is allowed", hidden);
+    require(dtype == DataType::kBfloat16 || dtype == DataType::kFloat32, "dtype {}, bfloat16 or float32 is allowed", name_of(dtype));
+    return backend_->allocate(dtype, std::array{handle.num_recv_rows(), hidden});
+  } catch (const Error& error) {
+    throw named(error, "combine_input");
+  }
+}
+
+Buffer::PhaseTimes Buffer::Impl::last_phase_times() const {
+  const std::lock_guard lock(times_mutex_);
+  return times_;
+}
+
+void Buffer::Impl::set_times(const PhaseTimes& times) {
+  const std::lock_guard lock(times_mutex_);
+  times_ = times;
+}
+
+void Buffer::Impl::destroy() noexcept {
+  worker_.stop();
+  if (!backend_) return;
+  backend_->close();
+  backend_.reset();
+}
+
+}  // namespace crossdock

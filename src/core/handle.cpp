@@ -1,0 +1,61 @@
+#include <crossdock/handle.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "backend/handle_state.hpp"
+#include "base/error.hpp"
+#include "plan/parity.hpp"
+
+namespace crossdock {
+
+namespace {
+
+const DispatchHandle::State& checked(const std::shared_ptr<const DispatchHandle::State>& state) {
+  if (!state) throw make_error(ErrorCode::kState, "an empty dispatch handle");
+  return *state;
+}
+
+/// A tensor that owns the vector's elements.
+Tensor to_tensor(std::vector<std::int32_t> values, std::initializer_list<std::int64_t> shape) {
+  auto owner = std::make_shared<std::vector<std::int32_t>>(std::move(values));
+  void* data = owner->data();
+  return Tensor::own(std::move(owner), data, DataType::kInt32, std::span(shape.begin(), shape.size()));
+}
+
+}  // namespace
+
+std::int64_t DispatchHandle::num_tokens() const { return checked(state_).route.num_tokens(); }
+std::int64_t DispatchHandle::num_recv_tokens() const { return checked(state_).num_recv_tokens(); }
+std::int64_t DispatchHandle::num_recv_rows() const { return checked(state_).num_recv_rows; }
+Tensor DispatchHandle::recv_src_idx() const { return checked(state_).recv_src_idx; }
+
+Tensor DispatchHandle::rank_prefix_matrix() const {
+  const State& state = checked(state_);
+  const std::int64_t num_ranks = state.counts.num_ranks();
+  return to_tensor(plan::rank_prefix_matrix(state.counts), {num_ranks, num_ranks});
+}
+
+ParityMatrices DispatchHandle::parity_matrices(int num_channels) const {
+  require(num_channels >= 1, "{} channels, at least 1 is allowed", num_channels);
+  const State& state = checked(state_);
+  const int num_ranks = state.counts.num_ranks();
+  const std::span<const std::int32_t> received(state.recv_src_idx.data_as<std::int32_t>(),
+                                               static_cast<std::size_t>(state.num_recv_tokens()));
+  ParityMatrices result;
+  result.rank_prefix_matrix = rank_prefix_matrix();
+  result.channel_prefix_matrix =
+      to_tensor(plan::channel_prefix_matrix(state.route, num_ranks, num_channels), {num_ranks, num_channels});
+  result.recv_channel_prefix_matrix =
+      to_tensor(plan::recv_channel_prefix_matrix(received, state.counts, state.rank, state.num_tokens_of, num_channels),
+                {num_ranks, num_channels});
+  result.recv_src_idx = state.recv_src_idx;
+  result.is_token_in_rank = state.is_token_in_rank;
+  result.send_head = to_tensor(plan::send_head(state.route, num_ranks, num_channels), {state.route.num_tokens(), num_ranks});
+  return result;
+}
+
+}  // namespace crossdock

@@ -1,0 +1,17 @@
+// The one place that names concrete backends.
+#pragma once
+
+#include <memory>
+
+#include <crossdock/bootstrap.hpp>
+#include <crossdock/buffer.hpp>
+
+#include "backend/backend.hpp"
+
+namespace crossdock {
+
+/// The backend for options.device. Collective. Throws kUnsupported, on every rank that asked for it, for a device that this
+/// build has no backend for.
+[[nodiscard]] std::unique_ptr<backend::Backend> make_backend(Bootstrap& bootstrap, const BufferOptions& options);
+
+}  // namespace crossdock

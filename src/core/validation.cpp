@@ -1,0 +1,173 @@
+#include "core/validation.hpp"
+
+#include <cstdint>
+#include <limits>
+
+#include "base/error.hpp"
+
+namespace crossdock {
+
+namespace {
+
+void check_device(const Tensor& tensor, const char* name, const Limits& limits) {
+  require(tensor.device() == limits.device, "{} lies on another device than the buffer's", name);
+}
+
+/// A matrix with that many rows, on the buffer's device.
+void check_matrix(const Tensor& tensor, const char* name, std::int64_t rows, const Limits& limits) {
+  require(tensor.dimensions() == 2, "{} has {} dimensions, 2 are allowed", name, tensor.dimensions());
+  require(tensor.size(0) == rows, "{} is {}, but must have {} rows", name, tensor.description(), rows);
+  check_device(tensor, name, limits);
+}
+
+void check_contiguous(const Tensor& tensor, const char* name) {
+  require(tensor.is_contiguous(), "{} must be contiguous (row-major)", name);
+}
+
+void check_rows_contiguous(const Tensor& tensor, const char* name) {
+  require(tensor.stride(1) == 1 || tensor.size(1) <= 1, "rows of {} must be contiguous: stride 1 in dimension 1, not {}", name,
+          tensor.stride(1));
+  require(tensor.stride(0) >= tensor.size(1) || tensor.size(0) <= 1, "rows of {} overlap: stride {} for {} elements", name,
+          tensor.stride(0), tensor.size(1));
+}
+
+void check_x(const Tensor& x, const Limits& limits) {
+  require(x.dimensions() == 2, "x has {} dimensions, 2 are allowed: [tokens, hidden]", x.dimensions());
+  require(x.size(0) <= std::numeric_limits<std::int32_t>::max() / (limits.num_ranks > 0 ? limits.num_ranks : 1),
+          "x has {} tokens, more than 32-bit row numbers allow for {} ranks", x.size(0), limits.num_ranks);
+  require(x.size(1) >= 1, "x is {}, but hidden must be at least 1", x.description());
+  check_rows_contiguous(x, "x");
+  check_device(x, "x", limits);
+}
+
+void check_scales(const Tensor& scales, std::int64_t rows, const Limits& limits) {
+  check_matrix(scales, "x_scales", rows, limits);
+  require(scales.size(1) <= std::numeric_limits<std::int32_t>::max(), "x_scales is {}: too many columns", scales.description());
+}
+
+void check_num_experts(int num_experts, const Limits& limits) {
+  require(num_experts >= 1, "num_experts is {}, at least 1 is allowed", num_experts);
+  require(num_experts <= limits.max_experts, "num_experts is {}, but the buffer was made for at most {} (BufferOptions::max_experts)",
+          num_experts, limits.max_experts);
+}
+
+void check_layout(const DispatchLayout& layout, const DispatchInput& input, const Limits& limits) {
+  const auto check_counts = [&](const Tensor& tensor, const char* name) {
+    require(tensor.dimensions() == 1 && tensor.dtype() == DataType::kInt32, "{} is {}, int32 of one dimension is allowed", name,
+            tensor.description());
+    check_contiguous(tensor, name);
+    check_device(tensor, name, limits);
+  };
+  check_counts(layout.num_tokens_per_rank, "num_tokens_per_rank");
+  require(layout.num_tokens_per_rank.size(0) == limits.num_ranks, "num_tokens_per_rank has {} entries for {} ranks",
+          layout.num_tokens_per_rank.size(0), limits.num_ranks);
+  check_counts(layout.num_tokens_per_expert, "num_tokens_per_expert");
+  require(input.num_experts == 0 || layout.num_tokens_per_expert.size(0) == input.num_experts,
+          "num_tokens_per_expert has {} entries, but num_experts is {}", layout.num_tokens_per_expert.size(0), input.num_experts);
+  const Tensor& membership = layout.is_token_in_rank;
+  check_matrix(membership, "is_token_in_rank", input.x.size(0), limits);
+  require(membership.dtype() == DataType::kBool || membership.dtype() == DataType::kUint8,
+          "is_token_in_rank is {}, bool is allowed", membership.description());
+  require(membership.size(1) == limits.num_ranks, "is_token_in_rank is {}, but there are {} ranks", membership.description(),
+          limits.num_ranks);
+  check_contiguous(membership, "is_token_in_rank");
+}
+
+void check_topk(const DispatchInput& input, const Limits& limits) {
+  require(input.topk_idx.has_value() == input.topk_weights.has_value(),
+          "topk_idx is {} and topk_weights {}: both or neither are allowed", input.topk_idx ? "present" : "absent",
+          input.topk_weights ? "present" : "absent");
+  require(input.topk_idx || input.layout, "without topk_idx the layout must be given");
+  require(input.topk_idx || !input.num_worst_tokens, "num_worst_tokens needs topk_idx");
+  if (!input.topk_idx) return;
+  check_topk_idx(*input.topk_idx, num_experts_of(input), limits);
+  check_matrix(*input.topk_idx, "topk_idx", input.x.size(0), limits);
+  const Tensor& weights = *input.topk_weights;
+  require(weights.dtype() == DataType::kFloat32, "topk_weights is {}, float32 is allowed", weights.description());
+  check_matrix(weights, "topk_weights", input.x.size(0), limits);
+  require(weights.size(1) == input.topk_idx->size(1), "topk_weights is {} but topk_idx is {}: their shapes must be equal",
+          weights.description(), input.topk_idx->description());
+  check_contiguous(weights, "topk_weights");
+}
+
+/// A bias, or `out`: one row per token of this rank, of the kind of x.
+void check_like_x(const Tensor& tensor, const char* name, const CombineInput& input, const Limits& limits) {
+  check_matrix(tensor, name, input.handle.num_tokens(), limits);
+  require(tensor.dtype() == input.x.dtype() && tensor.size(1) == input.x.size(1),
+          "{} is {}, but x is {}: dtype and hidden must be equal", name, tensor.description(), input.x.description());
+  check_rows_contiguous(tensor, name);
+}
+
+}  // namespace
+
+void check_options(const OperationOptions& options) {
+  if (options.allocation == Allocation::kCommunicationStream) {
+    require(options.completion == Completion::kAsynchronous && options.previous_event.has_value(),
+            "allocation on the communication stream needs kAsynchronous and a previous_event");
+  }
+  require(!options.timeout || options.timeout->count() >= 0, "the timeout of {} ms is negative",
+          options.timeout.value_or(Milliseconds{0}).count());
+}
+
+int num_experts_of(const DispatchInput& input) {
+  if (input.num_experts != 0 || !input.layout || !input.layout->num_tokens_per_expert.defined()) return input.num_experts;
+  return static_cast<int>(input.layout->num_tokens_per_expert.size(0));
+}
+
+void check_topk_idx(const Tensor& topk_idx, int num_experts, const Limits& limits) {
+  check_num_experts(num_experts, limits);
+  require(topk_idx.dtype() == DataType::kInt64 || topk_idx.dtype() == DataType::kInt32,
+          "topk_idx is {}, int64 or int32 is allowed", topk_idx.description());
+  require(topk_idx.dimensions() == 2, "topk_idx has {} dimensions, 2 are allowed: [tokens, top-k]", topk_idx.dimensions());
+  require(topk_idx.size(1) >= 1 && topk_idx.size(1) <= std::numeric_limits<std::int32_t>::max(),
+          "topk_idx is {}, but top-k must be at least 1 (absent top-k is an empty optional)", topk_idx.description());
+  check_contiguous(topk_idx, "topk_idx");
+  check_device(topk_idx, "topk_idx", limits);
+}
+
+void check_dispatch(const DispatchInput& input, const Limits& limits) {
+  check_x(input.x, limits);
+  require(input.expert_alignment >= 1, "expert_alignment is {}, at least 1 is allowed", input.expert_alignment);
+  if (input.x_scales) check_scales(*input.x_scales, input.x.size(0), limits);
+  if (input.layout) check_layout(*input.layout, input, limits);
+  check_num_experts(num_experts_of(input), limits);
+  check_topk(input, limits);
+  require(!input.num_worst_tokens || *input.num_worst_tokens >= 0, "num_worst_tokens is {}, at least 0 is allowed",
+          input.num_worst_tokens.value_or(0));
+  if (input.config) input.config->validate();
+}
+
+void check_cached_dispatch(const CachedDispatchInput& input, const Limits& limits) {
+  require(input.handle.defined(), "a cached dispatch needs the handle of an earlier dispatch");
+  check_x(input.x, limits);
+  require(input.x.size(0) == input.handle.num_tokens(), "x has {} rows, but the handle's dispatch had {} tokens", input.x.size(0),
+          input.handle.num_tokens());
+  if (input.x_scales) check_scales(*input.x_scales, input.x.size(0), limits);
+  if (input.config) input.config->validate();
+}
+
+void check_combine(const CombineInput& input, const Limits& limits) {
+  require(input.handle.defined(), "combine needs the handle of a dispatch");
+  require(input.x.dtype() == DataType::kBfloat16 || input.x.dtype() == DataType::kFloat32, "x is {}, bfloat16 or float32 is allowed",
+          input.x.description());
+  check_x(input.x, limits);
+  const std::int64_t rows = input.handle.num_recv_rows();
+  require(input.x.size(0) == rows, "x has {} rows, but the dispatch returned {}", input.x.size(0), rows);
+  if (input.topk_weights) {
+    require(input.topk_weights->dtype() == DataType::kFloat32, "topk_weights is {}, float32 is allowed",
+            input.topk_weights->description());
+    check_matrix(*input.topk_weights, "topk_weights", rows, limits);
+    require(input.topk_weights->size(1) >= 1, "topk_weights is {}, but top-k must be at least 1", input.topk_weights->description());
+    check_contiguous(*input.topk_weights, "topk_weights");
+  }
+  require(input.bias_0.has_value() || !input.bias_1.has_value(), "bias_1 without bias_0");
+  if (input.bias_0) check_like_x(*input.bias_0, "bias_0", input, limits);
+  if (input.bias_1) check_like_x(*input.bias_1, "bias_1", input, limits);
+  if (input.out) {
+    check_like_x(*input.out, "out", input, limits);
+    check_contiguous(*input.out, "out");
+  }
+  if (input.config) input.config->validate();
+}
+
+}  // namespace crossdock
