@@ -1,6 +1,7 @@
 // A point in time after which a wait gives up.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 
 namespace crossdock {
@@ -9,7 +10,8 @@ class Deadline {
  public:
   using Clock = std::chrono::steady_clock;
 
-  explicit Deadline(std::chrono::milliseconds timeout) : timeout_(timeout), end_(Clock::now() + timeout) {}
+  explicit Deadline(std::chrono::milliseconds timeout)
+      : timeout_(timeout), end_(Clock::now() + std::min(timeout, kLongest)) {}
 
   [[nodiscard]] bool passed() const { return Clock::now() >= end_; }
   /// What is left, never negative.
@@ -21,6 +23,9 @@ class Deadline {
   [[nodiscard]] std::chrono::milliseconds timeout() const noexcept { return timeout_; }
 
  private:
+  // Longer ones would overflow the clock; no wait outlives it.
+  static constexpr std::chrono::milliseconds kLongest = std::chrono::hours(24 * 365 * 100);
+
   std::chrono::milliseconds timeout_;
   Clock::time_point end_;
 };

@@ -1,10 +1,13 @@
 #include "base/shared_memory.hpp"
 
+#include <fcntl.h>
 #include <linux/memfd.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
-#include <optional>
+#include <cstdint>
+#include <string>
 #include <utility>
 
 #include "base/error.hpp"
@@ -19,10 +22,46 @@ std::size_t round_up(std::size_t bytes, std::size_t unit) { return (bytes + unit
 
 std::size_t normal_page_bytes() { return static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)); }
 
-/// Maps without populating, so that advice can still be given.
+/// Maps at an address where huge pages fit, without populating. Null if the kernel refuses. REQUIRES: whole pages.
 std::byte* map_shared(int fd, std::size_t bytes) {
-  void* data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  return data == MAP_FAILED ? nullptr : static_cast<std::byte*>(data);
+  const std::size_t alignment = bytes >= kHugePageBytes ? kHugePageBytes : normal_page_bytes();
+  void* reserved = ::mmap(nullptr, bytes + alignment, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (reserved == MAP_FAILED) return nullptr;
+  auto* const begin = static_cast<std::byte*>(reserved);
+  const std::size_t head = round_up(reinterpret_cast<std::uintptr_t>(begin), alignment) - reinterpret_cast<std::uintptr_t>(begin);
+  std::byte* const data = begin + head;
+  if (::mmap(data, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
+    ::munmap(begin, bytes + alignment);
+    return nullptr;
+  }
+  if (head > 0) ::munmap(begin, head);
+  if (head < alignment) ::munmap(data + bytes, alignment - head);
+  return data;
+}
+
+/// A file with reserved huge pages, or an invalid descriptor.
+FileDescriptor make_reserved_huge_file() { return FileDescriptor(::memfd_create("crossdock", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB)); }
+
+/// A file with transparent huge pages, or an invalid descriptor. The kernel's own shared-memory mount (memfd) has them
+/// switched off by default; a tmpfs mount of our own, never attached to any path, may switch them on. Needs the right to mount.
+FileDescriptor make_transparent_huge_file(std::size_t bytes) {
+  const FileDescriptor context(::fsopen("tmpfs", FSOPEN_CLOEXEC));
+  if (!context.valid()) return {};
+  const std::string size = std::to_string(bytes);
+  if (::fsconfig(context.get(), FSCONFIG_SET_STRING, "huge", "always", 0) != 0 ||
+      ::fsconfig(context.get(), FSCONFIG_SET_STRING, "size", size.c_str(), 0) != 0 ||
+      ::fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) {
+    return {};
+  }
+  const FileDescriptor mount(::fsmount(context.get(), FSMOUNT_CLOEXEC, 0));
+  if (!mount.valid()) return {};
+  return FileDescriptor(::openat(mount.get(), ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+}
+
+FileDescriptor make_normal_file() {
+  FileDescriptor fd(::memfd_create("crossdock", MFD_CLOEXEC));
+  if (!fd.valid()) throw system_error("memfd_create");
+  return fd;
 }
 
 /// Touches every page now, so that the data path never pays for a first touch.
@@ -51,33 +90,39 @@ SharedMemory::SharedMemory(SharedMemory&& other) noexcept
       size_(other.size_),
       page_kind_(other.page_kind_) {}
 
+SharedMemory& SharedMemory::operator=(SharedMemory&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  std::swap(page_kind_, other.page_kind_);
+  return *this;
+}
+
 SharedMemory::~SharedMemory() {
   if (data_ != nullptr) ::munmap(data_, size_);
 }
 
+std::optional<SharedMemory> SharedMemory::try_create(FileDescriptor fd, std::size_t bytes, PageKind kind) {
+  if (!fd.valid() || ::ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0) return std::nullopt;
+  std::byte* data = map_shared(fd.get(), bytes);  // reserved huge pages are counted here: null if there are not enough
+  if (data == nullptr) return std::nullopt;
+  return SharedMemory(std::move(fd), data, bytes, kind);
+}
+
 SharedMemory SharedMemory::create(std::size_t bytes, bool huge) {
-  if (huge) {
-    // Reserved huge pages are counted at mmap: a failure here is the answer that there are not enough.
-    FileDescriptor fd(::memfd_create("crossdock", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB));
+  std::optional<SharedMemory> result;
+  if (huge && bytes >= kHugePageBytes) {
     const std::size_t size = round_up(bytes, kHugePageBytes);
-    if (fd.valid() && ::ftruncate(fd.get(), static_cast<off_t>(size)) == 0) {
-      if (std::byte* data = map_shared(fd.get(), size)) {
-        SharedMemory result(std::move(fd), data, size, PageKind::kReservedHuge);
-        populate(data, size);
-        return result;
-      }
-    }
+    result = try_create(make_reserved_huge_file(), size, PageKind::kReservedHuge);
+    if (!result) result = try_create(make_transparent_huge_file(size), size, PageKind::kTransparentHuge);
   }
-  FileDescriptor fd(::memfd_create("crossdock", MFD_CLOEXEC));
-  if (!fd.valid()) throw system_error("memfd_create");
-  const std::size_t size = round_up(bytes, normal_page_bytes());
-  if (::ftruncate(fd.get(), static_cast<off_t>(size)) != 0) throw system_error(fmt::format("a memfd of {} bytes", size));
-  std::byte* data = map_shared(fd.get(), size);
-  if (data == nullptr) throw system_error(fmt::format("mmap of {} bytes", size));
-  const bool transparent = huge && ::madvise(data, size, MADV_HUGEPAGE) == 0;
-  SharedMemory result(std::move(fd), data, size, transparent ? PageKind::kTransparentHuge : PageKind::kNormal);
-  populate(data, size);
-  return result;
+  if (!result) {
+    const std::size_t size = round_up(bytes, normal_page_bytes());
+    result = try_create(make_normal_file(), size, PageKind::kNormal);
+    if (!result) throw system_error(fmt::format("shared memory of {} bytes", size));
+  }
+  populate(result->data(), result->size());
+  return *std::move(result);
 }
 
 SharedMemory SharedMemory::attach(FileDescriptor fd, std::size_t bytes) {

@@ -24,10 +24,28 @@ using FloatTag = hn::ScalableTag<float>;
 
 constexpr std::size_t kUnroll = 4;              // vectors of a row handled together
 constexpr std::size_t kMaxFanout = 8;           // destinations stored to in one pass over a row
-constexpr std::size_t kPrefetchDistance = 4096; // bytes ahead in the source of a multicast
 
 HWY_INLINE const std::uint8_t* as_u8(const std::byte* p) { return reinterpret_cast<const std::uint8_t*>(p); }
 HWY_INLINE std::uint8_t* as_u8(std::byte* p) { return reinterpret_cast<std::uint8_t*>(p); }
+
+/// How far software looks ahead. Both were measured (docs/performance.md): what gains 10 to 40% on one loses as much on the
+/// other.
+enum class Prefetch {
+  kNear,  ///< a few lines ahead in the row at hand, into the first cache: AMD (Zen 4), whose hardware looks further itself
+  kFar,   ///< 4 KiB ahead, or the next token's rows, into the second cache: Intel (Sapphire Rapids)
+};
+
+template <Prefetch kPrefetch>
+HWY_INLINE void prefetch_ahead(const void* from, std::size_t near_bytes, std::size_t far_bytes, std::size_t bytes) {
+  const auto* at = static_cast<const std::uint8_t*>(from);
+  for (std::size_t line = 0; line < bytes; line += 64) {
+    if constexpr (kPrefetch == Prefetch::kNear) {
+      __builtin_prefetch(at + near_bytes + line, 0, 3);
+    } else {
+      __builtin_prefetch(at + far_bytes + line, 0, 2);
+    }
+  }
+}
 
 template <Stores kStores, class D, class V>
 HWY_INLINE void store(V v, D d, hn::TFromD<D>* to) {
@@ -39,7 +57,7 @@ HWY_INLINE void store(V v, D d, hn::TFromD<D>* to) {
 }
 
 /// One row to at most kMaxFanout destinations.
-template <Stores kStores>
+template <Stores kStores, Prefetch kPrefetch>
 HWY_INLINE void multicast_row(const std::byte* HWY_RESTRICT source, std::size_t bytes, std::byte* const* destinations,
                               std::size_t count) {
   const ByteTag d;
@@ -47,9 +65,7 @@ HWY_INLINE void multicast_row(const std::byte* HWY_RESTRICT source, std::size_t 
   std::size_t at = 0;
   for (; at + kUnroll * lanes <= bytes; at += kUnroll * lanes) {
     const std::uint8_t* from = as_u8(source) + at;
-    for (std::size_t ahead = 0; ahead < kUnroll * lanes; ahead += 64) {
-      __builtin_prefetch(from + kPrefetchDistance + ahead, 0, 2);
-    }
+    prefetch_ahead<kPrefetch>(from, 512, 4096, kUnroll * lanes);
     const auto v0 = hn::LoadU(d, from);
     const auto v1 = hn::LoadU(d, from + lanes);
     const auto v2 = hn::LoadU(d, from + 2 * lanes);
@@ -71,7 +87,7 @@ HWY_INLINE void multicast_row(const std::byte* HWY_RESTRICT source, std::size_t 
   }
 }
 
-template <Stores kStores>
+template <Stores kStores, Prefetch kPrefetch>
 void multicast_all(const MulticastArgs& args) {
   const plan::RouteTable& route = *args.route;
   std::byte* destinations[kMaxFanout];
@@ -85,7 +101,7 @@ void multicast_all(const MulticastArgs& args) {
         destinations[i] = args.destinations[route.rank[entry + i]] +
                           static_cast<std::size_t>(route.row[entry + i]) * args.row_bytes;
       }
-      multicast_row<kStores>(source, args.row_bytes, destinations, count);
+      multicast_row<kStores, kPrefetch>(source, args.row_bytes, destinations, count);
       entry += count;
     }
   }
@@ -95,15 +111,19 @@ bool is_vector_aligned(const void* pointer) {
   return reinterpret_cast<std::uintptr_t>(pointer) % hn::Lanes(ByteTag()) == 0;
 }
 
-void multicast_rows(const MulticastArgs& args) {
-  const std::size_t lanes = hn::Lanes(ByteTag());
+template <Prefetch kPrefetch>
+void multicast_with(const MulticastArgs& args) {
   // Slabs are aligned to 128 bytes and blocks start at whole rows, so the row size decides.
-  if (args.stores == Stores::kStreaming && args.row_bytes % lanes == 0) {
-    multicast_all<Stores::kStreaming>(args);
+  if (args.stores == Stores::kStreaming && args.row_bytes % hn::Lanes(ByteTag()) == 0) {
+    multicast_all<Stores::kStreaming, kPrefetch>(args);
     hwy::FlushStream();
   } else {
-    multicast_all<Stores::kCached>(args);
+    multicast_all<Stores::kCached, kPrefetch>(args);
   }
+}
+
+void multicast_rows(const MulticastArgs& args, bool look_far) {
+  look_far ? multicast_with<Prefetch::kFar>(args) : multicast_with<Prefetch::kNear>(args);
 }
 
 /// Float32 sums of kUnroll vectors of 32-bit words, each word holding `kParts` elements.
@@ -180,7 +200,7 @@ struct Addends {
   std::size_t next_count;
 };
 
-template <class Row, Stores kStores>
+template <class Row, Stores kStores, Prefetch kPrefetch>
 HWY_INLINE void reduce_row(const Addends& addends, std::byte* out, std::size_t hidden) {
   const WordTag d;
   const FloatTag df;
@@ -190,12 +210,15 @@ HWY_INLINE void reduce_row(const Addends& addends, std::byte* out, std::size_t h
   for (; at + kUnroll * word_bytes <= bytes; at += kUnroll * word_bytes) {
     hn::Vec<FloatTag> sums[kUnroll * Row::kParts];
     for (auto& sum : sums) sum = hn::Zero(df);
-    for (std::size_t i = 0; i < addends.next_count; ++i) {
-      for (std::size_t ahead = 0; ahead < kUnroll * word_bytes; ahead += 64) {
-        __builtin_prefetch(addends.next_rows[i] + at + ahead, 0, 2);
+    if constexpr (kPrefetch == Prefetch::kFar) {
+      for (std::size_t i = 0; i < addends.next_count; ++i) {
+        prefetch_ahead<kPrefetch>(addends.next_rows[i] + at, 0, 0, kUnroll * word_bytes);
       }
     }
     for (std::size_t i = 0; i < addends.count; ++i) {
+      if constexpr (kPrefetch == Prefetch::kNear) {
+        prefetch_ahead<kPrefetch>(addends.rows[i] + at, 256, 256, kUnroll * word_bytes);
+      }
       const auto* from = reinterpret_cast<const std::uint32_t*>(addends.rows[i] + at);
       for (std::size_t u = 0; u < kUnroll; ++u) {
         const auto word = hn::LoadU(d, from + u * hn::Lanes(d));
@@ -233,36 +256,41 @@ std::size_t gather_addends(const ReduceArgs& args, std::int64_t token, const std
   return count;
 }
 
-template <class Row, Stores kStores>
+template <class Row, Stores kStores, Prefetch kPrefetch>
 void reduce_all(const ReduceArgs& args, const std::byte** rows, const std::byte** next_rows) {
   const std::size_t row_bytes = args.hidden * Row::kElementBytes;
   std::size_t count = gather_addends(args, 0, rows);
   for (std::int64_t token = 0; token < args.route->num_tokens(); ++token) {
     const std::size_t next_count = gather_addends(args, token + 1, next_rows);
-    reduce_row<Row, kStores>({rows, next_rows, count, next_count}, args.out + static_cast<std::size_t>(token) * row_bytes,
+    reduce_row<Row, kStores, kPrefetch>({rows, next_rows, count, next_count}, args.out + static_cast<std::size_t>(token) * row_bytes,
                              args.hidden);
     std::swap(rows, next_rows);
     count = next_count;
   }
 }
 
-template <class Row>
-void reduce_rows(const ReduceArgs& args, const std::byte** rows, const std::byte** next_rows) {
+template <class Row, Prefetch kPrefetch>
+void reduce_with(const ReduceArgs& args, const std::byte** rows, const std::byte** next_rows) {
   const std::size_t row_bytes = args.hidden * Row::kElementBytes;
   if (args.stores == Stores::kStreaming && is_vector_aligned(args.out) && row_bytes % hn::Lanes(ByteTag()) == 0) {
-    reduce_all<Row, Stores::kStreaming>(args, rows, next_rows);
+    reduce_all<Row, Stores::kStreaming, kPrefetch>(args, rows, next_rows);
     hwy::FlushStream();
   } else {
-    reduce_all<Row, Stores::kCached>(args, rows, next_rows);
+    reduce_all<Row, Stores::kCached, kPrefetch>(args, rows, next_rows);
   }
 }
 
-void reduce_rows_bfloat16(const ReduceArgs& args, const std::byte** rows, const std::byte** next_rows) {
-  reduce_rows<Bfloat16Row>(args, rows, next_rows);
+template <class Row>
+void reduce_rows(const ReduceArgs& args, const std::byte** rows, const std::byte** next_rows, bool look_far) {
+  look_far ? reduce_with<Row, Prefetch::kFar>(args, rows, next_rows) : reduce_with<Row, Prefetch::kNear>(args, rows, next_rows);
 }
 
-void reduce_rows_float32(const ReduceArgs& args, const std::byte** rows, const std::byte** next_rows) {
-  reduce_rows<Float32Row>(args, rows, next_rows);
+void reduce_rows_bfloat16(const ReduceArgs& args, const std::byte** rows, const std::byte** next_rows, bool look_far) {
+  reduce_rows<Bfloat16Row>(args, rows, next_rows, look_far);
+}
+
+void reduce_rows_float32(const ReduceArgs& args, const std::byte** rows, const std::byte** next_rows, bool look_far) {
+  reduce_rows<Float32Row>(args, rows, next_rows, look_far);
 }
 
 }  // namespace
@@ -280,6 +308,16 @@ HWY_EXPORT(multicast_rows);
 HWY_EXPORT(reduce_rows_bfloat16);
 HWY_EXPORT(reduce_rows_float32);
 
+/// Which Prefetch suits this processor.
+bool looks_far() {
+#if defined(__x86_64__)
+  static const bool is_intel = __builtin_cpu_is("intel") != 0;
+  return is_intel;
+#else
+  return false;
+#endif
+}
+
 /// The most addends a token can have: every rank once, and two biases.
 std::size_t max_addends(const plan::RouteTable& route) {
   std::int32_t most = 0;
@@ -289,18 +327,18 @@ std::size_t max_addends(const plan::RouteTable& route) {
 
 }  // namespace
 
-void multicast_rows(const MulticastArgs& args) { HWY_DYNAMIC_DISPATCH(multicast_rows)(args); }
+void multicast_rows(const MulticastArgs& args) { HWY_DYNAMIC_DISPATCH(multicast_rows)(args, looks_far()); }
 
 void reduce_rows_bfloat16(const ReduceArgs& args) {
   const std::size_t most = max_addends(*args.route);
   std::vector<const std::byte*> rows(2 * most);
-  HWY_DYNAMIC_DISPATCH(reduce_rows_bfloat16)(args, rows.data(), rows.data() + most);
+  HWY_DYNAMIC_DISPATCH(reduce_rows_bfloat16)(args, rows.data(), rows.data() + most, looks_far());
 }
 
 void reduce_rows_float32(const ReduceArgs& args) {
   const std::size_t most = max_addends(*args.route);
   std::vector<const std::byte*> rows(2 * most);
-  HWY_DYNAMIC_DISPATCH(reduce_rows_float32)(args, rows.data(), rows.data() + most);
+  HWY_DYNAMIC_DISPATCH(reduce_rows_float32)(args, rows.data(), rows.data() + most, looks_far());
 }
 
 std::string_view simd_target() {
