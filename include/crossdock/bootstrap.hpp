@@ -56,16 +56,19 @@ struct TcpBootstrapOptions {
   std::uint16_t port = 0;             ///< port that rank 0 listens on; 0 is refused
   int rank = 0;
   int size = 1;
-  std::string secret;                  ///< if not empty, every rank must prove that it knows it (HMAC challenge)
-  Milliseconds timeout{100'000};       ///< for all ranks to arrive
+  std::string secret;             ///< if not empty, every rank must prove that it knows it (HMAC challenge)
+  Milliseconds timeout{100'000};  ///< for all ranks to arrive
 };
-/// Throws kBootstrap if the port is in use, if the secret does not match, if two peers claim one rank or disagree on
-/// the size; kTimeout (naming the missing ranks) if some rank does not come.
+/// Throws kBootstrap on rank 0 if the port is in use, and on another rank if rank 0 refuses it: its secret is wrong,
+/// its size differs, its rank has already come. Rank 0 logs whom it refuses and goes on, since strangers may connect
+/// too. Throws kTimeout, naming the missing ranks (on rank 0 also the latest refusals), if some rank does not come;
+/// kPeerLost if one came and then disappeared.
 [[nodiscard]] CROSSDOCK_EXPORT std::shared_ptr<Bootstrap> make_tcp_bootstrap(const TcpBootstrapOptions& options);
 
 /// Options from the environment variables of torchrun (MASTER_ADDR, MASTER_PORT, RANK, WORLD_SIZE), or of mpirun or
 /// srun for rank and size (see crossdock/environment.hpp). None if the environment names no rank (then there is a
-/// single rank). Throws kInvalidArgument if it names a rank but not MASTER_ADDR or MASTER_PORT, or a value is malformed.
+/// single rank). Throws kInvalidArgument if it names a rank but not MASTER_ADDR or MASTER_PORT, or a value is
+/// malformed.
 [[nodiscard]] CROSSDOCK_EXPORT std::optional<TcpBootstrapOptions> tcp_bootstrap_options_from_environment();
 
 }  // namespace crossdock

@@ -1,8 +1,6 @@
 #include "bootstrap/rendezvous.hpp"
 
 #include <algorithm>
-#include <cstring>
-#include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
@@ -16,14 +14,13 @@ namespace crossdock::bootstrap {
 
 namespace {
 
-constexpr std::chrono::milliseconds kHandshakePatience{10'000};
-constexpr std::size_t kMaxCandidates = 1024;
 constexpr std::size_t kMaxRefusalsQuoted = 4;
 
 }  // namespace
 
-Rendezvous::Rendezvous(const TcpBootstrapOptions& options, const SecretKey* key)
+Rendezvous::Rendezvous(const TcpBootstrapOptions& options, const SecretKey* key, RendezvousLimits limits)
     : key_(key),
+      limits_(limits),
       deadline_(options.timeout),
       listener_(listen_at(options.address, options.port)),
       arrived_(static_cast<std::size_t>(options.size)),
@@ -61,18 +58,20 @@ void Rendezvous::wait() const {
   static_cast<void>(poll_until(entries, Deadline(patience)));
 }
 
+/// Some of those who wait, so that handshakes go on while many connect.
 void Rendezvous::accept_candidates() {
-  while (true) {
-    if (candidates_.size() >= kMaxCandidates) make_room();
+  constexpr int kMaxAtOnce = 64;
+  for (int count = 0; count < kMaxAtOnce; ++count) {
     Accepted accepted = accept_from(listener_);
     if (accepted.error != 0) {
       if (candidates_.empty()) throw system_error("rank 0 cannot accept a connection", accepted.error).with_rank(0);
       return make_room();
     }
     if (!accepted.socket.valid()) return;
+    if (candidates_.size() >= limits_.max_candidates) make_room();
     auto connection = std::make_unique<Connection>(std::move(accepted.socket), std::move(accepted.address));
     candidates_.push_back(
-        {std::move(connection), RootHandshake(static_cast<int>(members_.size()), key_), Deadline(kHandshakePatience)});
+        {std::move(connection), RootHandshake(static_cast<int>(members_.size()), key_), Deadline(limits_.handshake)});
   }
 }
 
@@ -92,6 +91,7 @@ void Rendezvous::serve(Candidate& candidate) {
       step(candidate, *frame);
     }
   } catch (const Error& error) {
+    if (error.code() != ErrorCode::kFormat) throw;
     refuse(candidate, error.what(), connection.reader().recognised() ? make_reject(error.what()) : Bytes{});
     return;
   }
@@ -113,7 +113,7 @@ void Rendezvous::step(Candidate& candidate, const Frame& frame) {
 
 void Rendezvous::expire(Candidate& candidate) {
   if (candidate.done || !candidate.deadline.passed()) return;
-  refuse(candidate, fmt::format("no handshake within {} ms", kHandshakePatience.count()), {});
+  refuse(candidate, fmt::format("no handshake within {} ms", limits_.handshake.count()), {});
 }
 
 /// A member has nothing to say yet, unless it gives up.

@@ -13,10 +13,16 @@
 
 namespace crossdock::bootstrap {
 
+/// How much a stranger may ask of rank 0.
+struct RendezvousLimits {
+  Milliseconds handshake{10'000};      ///< from connecting to being accepted
+  std::size_t max_candidates = 1'024;  ///< that are connected and not yet accepted; the oldest goes first
+};
+
 class Rendezvous {
  public:
   /// Listens. `key` is null without a secret and must live as long as this. Throws kBootstrap.
-  Rendezvous(const TcpBootstrapOptions& options, const SecretKey* key);
+  Rendezvous(const TcpBootstrapOptions& options, const SecretKey* key, RendezvousLimits limits = {});
 
   /// Returns once every rank has come and has been told so. Throws kTimeout or kPeerLost, after it has told those that
   /// came.
@@ -46,6 +52,7 @@ class Rendezvous {
   [[noreturn]] void fail(const Failure& failure) const;
 
   const SecretKey* key_;
+  RendezvousLimits limits_;
   Deadline deadline_;
   FileDescriptor listener_;
   std::list<Candidate> candidates_;
