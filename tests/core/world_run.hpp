@@ -1,0 +1,20 @@
+// One rank's part of a random world through crossdock::Buffer.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <crossdock/buffer.hpp>
+
+#include "support/random_world.hpp"
+
+namespace crossdock::testing {
+
+/// How a buffer that runs worlds of that many ranks must be made.
+[[nodiscard]] BufferOptions buffer_options_for(int num_ranks);
+
+/// Collective: every rank runs the same world. Returns what differs from the oracle, and checks that the arena is as
+/// empty as before. Throws whatever the buffer throws: nothing in a world is an error.
+[[nodiscard]] std::vector<std::string> run_world(Buffer& buffer, const RandomWorld& world);
+
+}  // namespace crossdock::testing
