@@ -1,6 +1,5 @@
 #include "base/cpu.hpp"
 
-#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -23,17 +22,21 @@ int cores_of_quota() {
 
 }  // namespace
 
-int usable_cores() {
+cpu_set_t allowed_cores() {
   cpu_set_t set;
-  int cores = 0;
-  if (::sched_getaffinity(0, sizeof(set), &set) == 0) {
-    cores = CPU_COUNT(&set);
-  } else {
-    cores = static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN));
-  }
-  const int quota = cores_of_quota();
-  if (quota > 0) cores = std::min(cores, quota);
-  return std::max(cores, 1);
+  if (::sched_getaffinity(0, sizeof(set), &set) == 0) return set;
+  // More cores than the set has room for: taken as all that it has.
+  CPU_ZERO(&set);
+  for (int core = 0; core < std::min(static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN)), CPU_SETSIZE); ++core) CPU_SET(core, &set);
+  return set;
 }
+
+int usable_cores(const cpu_set_t& allowed) {
+  const int cores = std::max(CPU_COUNT(&allowed), 1);
+  const int quota = cores_of_quota();
+  return quota > 0 ? std::min(cores, quota) : cores;
+}
+
+int usable_cores() { return usable_cores(allowed_cores()); }
 
 }  // namespace crossdock

@@ -9,7 +9,6 @@
 #include <chrono>
 #include <cstring>
 
-#include "base/cpu.hpp"
 #include "base/error.hpp"
 
 namespace crossdock::host {
@@ -46,7 +45,7 @@ void futex_wait(const std::atomic<std::uint32_t>& word, std::uint32_t seen, mill
 }  // namespace
 
 Signals::Signals(const Windows& windows)
-    : windows_(windows), spins_(windows.num_ranks() > usable_cores() ? 0 : kSpins) {}
+    : windows_(windows), spins_(windows.num_ranks() > windows.usable_cores ? 0 : kSpins) {}
 
 void Signals::open_epoch(std::uint64_t epoch, std::string_view operation, const Deadline& deadline) {
   if (is_broken()) throw make_error(ErrorCode::kState, "an earlier error broke this buffer; make a new one");
@@ -70,9 +69,13 @@ void Signals::wait_all(Phase phase, std::uint64_t epoch, std::string_view operat
 
 void Signals::retire(std::uint64_t epoch) {
   const std::lock_guard lock(retire_mutex_);
-  retired_early_.insert(epoch);
   auto& retired = windows_.header(windows_.rank).retired;
   std::uint64_t last = retired.load(std::memory_order_relaxed);
+  if (epoch != last + 1) {
+    retired_early_.insert(epoch);
+    return;
+  }
+  ++last;
   while (!retired_early_.empty() && *retired_early_.begin() == last + 1) {
     retired_early_.erase(retired_early_.begin());
     ++last;

@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "backend/host/fd_channel.hpp"
+#include "base/cpu.hpp"
 #include "base/error.hpp"
 #include "base/logging.hpp"
 
@@ -37,6 +38,7 @@ struct WindowOffer {
   std::int32_t pid = 0;
   Nonce process{};
   Nonce channel{};
+  cpu_set_t cores{};  ///< that it may run on
   std::uint64_t bytes = 0;
   std::uint64_t pointer = 0;  ///< of a std::shared_ptr<SharedMemory>, for ranks of the same process
 };
@@ -101,6 +103,14 @@ void check_offers(const std::vector<WindowOffer>& offers) {
     check_equal(offers[0].max_experts, offers[r].max_experts, r, "BufferOptions::max_experts");
     check_equal(offers[0].ranks_per_node, offers[r].ranks_per_node, r, "BufferOptions::ranks_per_node");
   }
+}
+
+/// Ranks may be pinned to a core each: only together do their sets say whether there is a core for every rank.
+cpu_set_t union_of_cores(const std::vector<WindowOffer>& offers) {
+  cpu_set_t all;
+  CPU_ZERO(&all);
+  for (const WindowOffer& offer : offers) CPU_OR(&all, &all, &offer.cores);
+  return all;
 }
 
 class Exchange {
@@ -201,6 +211,7 @@ Windows exchange_windows(Bootstrap& bootstrap, const BufferOptions& options, con
     mine.ranks_per_node = options.ranks_per_node;
     mine.pid = ::getpid();
     mine.process = process_token();
+    mine.cores = allowed_cores();
     mine.bytes = windows.memory[own]->size();
     mine.pointer = reinterpret_cast<std::uintptr_t>(&windows.memory[own]);
   } catch (const Error& error) {
@@ -208,6 +219,7 @@ Windows exchange_windows(Bootstrap& bootstrap, const BufferOptions& options, con
   }
   const auto offers = gather_offers(bootstrap, mine, deadline);
   check_offers(offers);
+  windows.usable_cores = usable_cores(union_of_cores(offers));
 
   Exchange exchange(rank, offers, *windows.memory[own], deadline, windows);
   for (int peer = 0; peer < num_ranks; ++peer) {

@@ -15,6 +15,7 @@ struct Windows {
   WindowLayout layout;
   std::vector<std::shared_ptr<SharedMemory>> memory;  ///< [R]; the own one at `rank`
   PeerWatch watch;
+  int usable_cores = 1;  ///< that all ranks of the group have together
 
   [[nodiscard]] int num_ranks() const noexcept { return static_cast<int>(memory.size()); }
   [[nodiscard]] std::byte* data(int of_rank) const noexcept { return memory[static_cast<std::size_t>(of_rank)]->data(); }
