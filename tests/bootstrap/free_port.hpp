@@ -11,8 +11,10 @@ namespace crossdock::bootstrap_test {
 /// hands the port to nobody else.
 class FreePort {
  public:
-  FreePort();
+  explicit FreePort(bool ipv6 = false);
 
+  /// False if this machine has no IPv6.
+  [[nodiscard]] bool available() const noexcept { return number_ != 0; }
   [[nodiscard]] std::uint16_t number() const noexcept { return number_; }
 
  private:

@@ -7,9 +7,16 @@
 
 namespace crossdock::bootstrap_test {
 
-INSTANTIATE_TEST_SUITE_P(InProcess, BootstrapConformance,
-                         testing::Values(Implementation{"InProcess", &make_in_process_bootstraps}),
-                         [](const auto& instance) { return instance.param.name; });
+namespace {
+
+const auto kImplementations = testing::Values(Implementation{"Threads", &make_in_process_bootstraps});
+
+std::string name_of(const testing::TestParamInfo<Implementation>& instance) { return instance.param.name; }
+
+}  // namespace
+
+INSTANTIATE_TEST_SUITE_P(InProcess, BootstrapConformance, kImplementations, &name_of);
+INSTANTIATE_TEST_SUITE_P(InProcess, WatchfulBootstrapConformance, kImplementations, &name_of);
 
 TEST(InProcessBootstrap, RefusesImpossibleSizes) {
   for (const int size : {0, -1, 65'537}) {

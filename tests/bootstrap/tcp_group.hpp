@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "bootstrap/bootstrap_conformance.hpp"
+#include "bootstrap/ranks.hpp"
 
 namespace crossdock::bootstrap_test {
 
