@@ -12,6 +12,8 @@ install(EXPORT crossdock NAMESPACE crossdock:: FILE crossdock-targets.cmake
   DESTINATION "${package_directory}" COMPONENT library)
 if(TARGET crossdock_cli)
   install(TARGETS crossdock_cli RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}" COMPONENT tools)
+  # What `crossdock demo` reads; the command line looks for it here.
+  install(DIRECTORY data/ DESTINATION "${CMAKE_INSTALL_DATAROOTDIR}/crossdock/data" COMPONENT tools)
 endif()
 install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DATAROOTDIR}/doc/crossdock" COMPONENT library)
 

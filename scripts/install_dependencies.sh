@@ -35,7 +35,9 @@ fi
 installed=$(dpkg-query -W -f='${Package} ${db:Status-Status}\n' "${wanted[@]}" 2> /dev/null || true)
 missing=()
 for package in "${wanted[@]}"; do
-  [[ $'\n'"$installed"$'\n' == *$'\n'"$package installed"$'\n'* ]] || missing+=("$package")
+  if [[ $'\n'"$installed"$'\n' != *$'\n'"$package installed"$'\n'* && " ${missing[*]} " != *" $package "* ]]; then
+    missing+=("$package")
+  fi
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
 
@@ -47,7 +49,7 @@ fi
 
 echo "Installing: ${missing[*]}"
 apt() {
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -qq "$@" < /dev/null
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes apt-get -o DPkg::Lock::Timeout=300 -qq "$@" < /dev/null
 }
 apt update || fail "apt-get update failed"
 apt install --yes --no-install-recommends "${missing[@]}" > /dev/null || fail "could not install: ${missing[*]}"
