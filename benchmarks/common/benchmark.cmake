@@ -4,5 +4,5 @@ function(crossdock_benchmark_flags target)
   # No -Wold-style-cast: MPICH's constants are such casts. -Wno-psabi: vectors by value never leave a translation unit.
   target_compile_options(${target} PRIVATE
     -O3 -march=native -Wall -Wextra -Werror -Wshadow -Wconversion -Wnon-virtual-dtor -Wno-psabi)
-  target_include_directories(${target} PRIVATE "${CMAKE_CURRENT_FUNCTION_LIST_DIR}")
+  target_include_directories(${target} PRIVATE "${CMAKE_CURRENT_FUNCTION_LIST_DIR}/..")
 endfunction()

@@ -1,7 +1,7 @@
 // Sums bfloat16 rows in float32, in the order given, and rounds once: the inner loop of a combine.
 #pragma once
 
-#include "line.hpp"
+#include "common/line.hpp"
 
 namespace benchmarks {
 

@@ -1,7 +1,7 @@
 // Copies one row to several places and reads it once: the inner loop of a dispatch.
 #pragma once
 
-#include "line.hpp"
+#include "common/line.hpp"
 
 namespace benchmarks {
 

@@ -3,8 +3,8 @@
 #include <array>
 #include <cstring>
 
-#include "reduce.hpp"
-#include "spread.hpp"
+#include "common/reduce.hpp"
+#include "common/spread.hpp"
 
 namespace copy_limit {
 namespace {
