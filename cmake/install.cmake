@@ -1,5 +1,5 @@
-# What `cmake --install` puts where: headers, the library and its CMake package (component "library"), the command line
-# (component "tools").
+# What `cmake --install` puts where, as the component "library": headers, the library and its CMake package. The folder of
+# the command line installs that.
 include(CMakePackageConfigHelpers)
 
 set(package_directory "${CMAKE_INSTALL_LIBDIR}/cmake/crossdock")
@@ -10,11 +10,6 @@ install(TARGETS crossdock EXPORT crossdock LIBRARY
   DESTINATION "${CMAKE_INSTALL_LIBDIR}" COMPONENT library NAMELINK_COMPONENT library)
 install(EXPORT crossdock NAMESPACE crossdock:: FILE crossdock-targets.cmake
   DESTINATION "${package_directory}" COMPONENT library)
-if(TARGET crossdock_cli)
-  install(TARGETS crossdock_cli RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}" COMPONENT tools)
-  # What `crossdock demo` reads; the command line looks for it here.
-  install(DIRECTORY data/ DESTINATION "${CMAKE_INSTALL_DATAROOTDIR}/crossdock/data" COMPONENT tools)
-endif()
 install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DATAROOTDIR}/doc/crossdock" COMPONENT library)
 
 configure_package_config_file(cmake/crossdock-config.cmake.in "${PROJECT_BINARY_DIR}/cmake/crossdock-config.cmake"

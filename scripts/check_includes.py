@@ -25,7 +25,7 @@ USERS = ("tools", "tests", "benchmarks", "examples", "adapters", "python")
 # Headers of other projects and the folders that may include them.
 THIRD_PARTY = {
     r"fmt/": ("src", "tools", "tests", "benchmarks", "examples"),
-    r"spdlog/": ("src/base",),
+    r"spdlog/": ("src/base", "tests"),
     r"sodium(\.h|/)": ("src/bootstrap",),
     r"hwy/": ("src/backend/host",),
     r"hwloc(\.h|/)": ("src/base", "src/backend/host", "tools"),
