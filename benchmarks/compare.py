@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""Compares crossdock with the same job written with MPI, on this machine.
+
+Programs run in turn, round after round; times are medians over rounds, ratios medians of the ratios within a round.
+Ends with 0 if every bar that could be measured is passed and every result was right, otherwise with 1.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+
+from comparison import contenders, machine, measurement, report, shapes
+from comparison.copy_limit import CopyLimit
+from comparison.processes import Failed
+
+BENCHMARKS = pathlib.Path(__file__).resolve().parent
+PROJECT = BENCHMARKS.parent
+
+
+def shape_argument(text):
+    try:
+        return shapes.parse_shape(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", action="append", type=shape_argument, metavar="R,T,H,K,E",
+                        help="instead of the four shapes that have bars; may be given several times")
+    parser.add_argument("--traces", action="store_true", help="also the recorded traces of trained models")
+    parser.add_argument("--growth", action="store_true", help="also the cost of twice the tokens, 8 ranks")
+    parser.add_argument("--memory", action="store_true", help="also the resident memory of 8 ranks")
+    parser.add_argument("--only-extras", action="store_true", help="no shapes but those of --traces, --growth, --memory")
+    parser.add_argument("--quick", action="store_true", help="2 rounds of 5 iterations instead of 5 of 15")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--iterations", type=int)
+    parser.add_argument("--direct-self", action="store_true",
+                        help="also an MPI_Alltoallv that keeps a rank's rows to itself out of MPI")
+    parser.add_argument("--threads", action="store_const", const="threads", default="processes", dest="launch",
+                        help="crossdock's ranks are threads instead of processes")
+    parser.add_argument("--crossdock", type=pathlib.Path, default=PROJECT / "build" / "bin" / "crossdock")
+    parser.add_argument("--build", type=pathlib.Path, default=PROJECT / "build", help="where the peers are built")
+    parser.add_argument("--json", type=pathlib.Path, help="default: bench/compare.json in the build folder")
+    arguments = parser.parse_args()
+    arguments.rounds = arguments.rounds or (2 if arguments.quick else 5)
+    arguments.iterations = arguments.iterations or (5 if arguments.quick else 15)
+    arguments.json = arguments.json or arguments.build / "bench" / "compare.json"
+    return arguments
+
+
+def say(text):
+    print(f"  ... {text}", file=sys.stderr, flush=True)
+
+
+def wanted_shapes(arguments):
+    wanted = list(arguments.shape or ([] if arguments.only_extras else shapes.BARS))
+    return wanted + (shapes.trace_shapes(PROJECT / "data") if arguments.traces else [])
+
+
+def compare_shapes(arguments, crossdock, limit):
+    programs = [crossdock]
+    for make in (contenders.open_mpi, contenders.mpich) if wanted_shapes(arguments) else ():
+        say("building a peer, if it is not built")
+        programs.append(make(BENCHMARKS, arguments.build, arguments.direct_self))
+    for shape in wanted_shapes(arguments):
+        say(shape.title)
+        runs, failures = measurement.interleave(shape, programs, arguments.rounds, arguments.iterations, say)
+        one = measurement.summary(shape, runs, failures, limit)
+        one["copying"] = measurement.copying(one)
+        print(report.shape_table(one), end="\n\n", flush=True)
+        yield one
+
+
+def extras(arguments, crossdock, whole):
+    if arguments.growth:
+        whole["growth"] = measurement.growth(crossdock, arguments.rounds, arguments.iterations, say)
+        print(report.growth_table(whole["growth"]), end="\n\n", flush=True)
+    if arguments.memory:
+        whole["memory"] = measurement.memory(crossdock, arguments.iterations, say)
+        print(report.memory_table(whole["memory"]), end="\n\n", flush=True)
+
+
+def main():
+    arguments = parse_arguments()
+    whole = {"schema": 1, "machine": machine.describe(),
+             "settings": {"rounds": arguments.rounds, "iterations": arguments.iterations, "launch": arguments.launch}}
+    crossdock = contenders.Crossdock(arguments.crossdock, arguments.launch)
+    limit = CopyLimit(BENCHMARKS, arguments.build, 3 if arguments.quick else 7)
+    whole["shapes"] = list(compare_shapes(arguments, crossdock, limit))
+    failed = any("crossdock" in one["missing"] for one in whole["shapes"])
+    try:
+        extras(arguments, crossdock, whole)
+    except Failed as failure:
+        print(f"crossdock: {failure}")
+        failed = True
+    whole["copy_limit"] = {"reason": limit.reason, "results": limit.results}
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    arguments.json.write_text(json.dumps(whole, indent=1) + "\n")
+    print(f"All numbers: {arguments.json}")
+    return 1 if failed or False in report.verdicts(whole) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""The programs that are compared. Each turns a shape into times: {column: {"dispatch": {...}, "combine": {...}}}."""
+
+import json
+import os
+import pathlib
+import shutil
+
+from comparison import processes
+from comparison.processes import Failed
+from comparison.shapes import write_raw_routing
+
+SECONDS_TO_BUILD = 600
+
+
+def build(source, folder, compiler=None):
+    """Configures and builds a benchmark's CMake project. Failed if that is not possible here."""
+    if shutil.which("cmake") is None:
+        raise Failed("cmake is not installed")
+    if compiler is not None and shutil.which(compiler) is None:
+        raise Failed(f"{compiler} is not installed")
+    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+    choice = [f"-DCMAKE_CXX_COMPILER={compiler}"] if compiler else []
+    if not (folder / "CMakeCache.txt").exists():
+        processes.run(["cmake", *generator, "-S", str(source), "-B", str(folder), "-DCMAKE_BUILD_TYPE=Release", *choice],
+                      SECONDS_TO_BUILD)
+    processes.run(["cmake", "--build", str(folder), "--parallel"], SECONDS_TO_BUILD)
+
+
+class Contender:
+    """reason: why it cannot run, empty if it can. columns: the names under which it gives results."""
+
+    def __init__(self, columns):
+        self.columns = columns
+        self.reason = ""
+
+    def measure(self, shape, iterations, folder, watch=None):
+        json_file = folder / "result.json"
+        json_file.unlink(missing_ok=True)
+        seconds = 120 + iterations * 10
+        processes.run(self._command(shape, iterations, folder, json_file), seconds, self._environment(), watch)
+        try:
+            result = json.loads(json_file.read_text())
+        except (OSError, ValueError) as error:
+            raise Failed(f"{self.columns[0]} wrote no result: {error}") from error
+        if not result.get("verified"):
+            raise Failed(f"{self.columns[0]} gave a wrong result")
+        return result
+
+    def _environment(self):
+        return {}
+
+
+def shape_flags(shape, iterations, routing):
+    return ["--mode", "normal", "--tokens", str(shape.tokens), "--hidden", str(shape.hidden), "--topk", str(shape.topk),
+            "--experts", str(shape.experts), "--iterations", str(iterations), "--routing", routing]
+
+
+class Crossdock(Contender):
+    def __init__(self, binary, launch):
+        super().__init__(["crossdock"])
+        self._binary = binary
+        self._launch = launch
+        if not pathlib.Path(binary).exists():
+            self.reason = f"{binary} is not built"
+
+    def _command(self, shape, iterations, folder, json_file):
+        return [str(self._binary), "bench", "--ranks", str(shape.ranks),
+                *shape_flags(shape, iterations, shape.trace or "uniform"), f"--{self._launch}", "--json", str(json_file)]
+
+    def columns_of(self, result):
+        return {"crossdock": result["phases"]}
+
+
+class MpiPeer(Contender):
+    """One MPI with both variants of the job."""
+
+    def __init__(self, title, kind, launcher, benchmarks, build_root, direct_self):
+        self._variants = {"alltoallv": title, "one_sided": f"{title} one-sided"}
+        if direct_self:
+            self._variants["alltoallv_direct_self"] = f"{title} self"
+        super().__init__(list(self._variants.values()))
+        self._launcher = launcher
+        self._direct_self = direct_self
+        self._binary = build_root / f"peers-{kind}" / "mpi_peer"
+        try:
+            if shutil.which(launcher[0]) is None:
+                raise Failed(f"{launcher[0]} is not installed")
+            build(benchmarks / "peers", build_root / f"peers-{kind}", f"mpicxx.{kind}")
+        except Failed as failure:
+            self.reason = str(failure)
+
+    def _command(self, shape, iterations, folder, json_file):
+        routing = "uniform"
+        if shape.trace:
+            routing = str(folder / "routing.i16")
+            write_raw_routing(shape, routing)
+        extra = ["--direct-self"] if self._direct_self else []
+        return [*self._launcher, "-n", str(shape.ranks), str(self._binary), *shape_flags(shape, iterations, routing),
+                *extra, "--json", str(json_file)]
+
+    def columns_of(self, result):
+        return {self._variants[name]: phases for name, phases in result["variants"].items()}
+
+
+def open_mpi(benchmarks, build_root, direct_self):
+    """With ranks that yield when idle: by default they spin, which costs whole time slices with more ranks than cores."""
+    as_root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
+    launcher = ["mpirun.openmpi", *as_root, "--oversubscribe", "--bind-to", "none", "--mca", "mpi_yield_when_idle", "1",
+                "--mca", "btl_vader_single_copy_mechanism", "cma"]
+    return MpiPeer("Open MPI", "openmpi", launcher, benchmarks, build_root, direct_self)
+
+
+def mpich(benchmarks, build_root, direct_self):
+    """MPICH has no option to yield: with more ranks than cores it waits for the scheduler, whatever is done here."""
+    return MpiPeer("MPICH", "mpich", ["mpirun.mpich"], benchmarks, build_root, direct_self)
