@@ -1,0 +1,77 @@
+#include "crossdock/bench_config.hpp"
+
+#include <charconv>
+
+#include "base/error.hpp"
+#include "crossdock/data_directory.hpp"
+
+namespace crossdock::tool {
+
+namespace {
+
+constexpr int kDefaultTopk = 8;
+constexpr int kDefaultExperts = 64;
+
+struct TraceName {
+  std::string file;
+  std::int64_t layer = 0;
+};
+
+/// "FILE:3" is layer 3 of FILE; a colon that no number follows belongs to the name.
+TraceName parse_trace_name(const std::string& text) {
+  const auto colon = text.rfind(':');
+  TraceName result{text, 0};
+  if (colon == std::string::npos) return result;
+  const char* end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data() + colon + 1, end, result.layer);
+  if (parsed.ec != std::errc{} || parsed.ptr != end) return {text, 0};
+  result.file = text.substr(0, colon);
+  return result;
+}
+
+}  // namespace
+
+std::string_view name_of(BenchMode mode) noexcept { return mode == BenchMode::kNormal ? "normal" : "low-latency"; }
+
+std::string_view name_of(PayloadType type) noexcept { return type == PayloadType::kBf16 ? "bf16" : "fp8"; }
+
+std::string_view name_of(CombineSource source) noexcept {
+  switch (source) {
+    case CombineSource::kInPlace: return "inplace";
+    case CombineSource::kArena: return "arena";
+    case CombineSource::kOutside: return "outside";
+  }
+  return "unknown";
+}
+
+std::string_view name_of(RankMode mode) noexcept { return mode == RankMode::kProcesses ? "processes" : "threads"; }
+
+void complete(BenchConfig& config) {
+  if (config.mode == BenchMode::kLowLatency) {
+    throw make_error(ErrorCode::kUnsupported, "--mode low-latency is not there yet; allowed is --mode normal");
+  }
+  if (config.dtype == PayloadType::kFp8) {
+    require(config.hidden % BenchConfig::kScaleBlock == 0,
+            "--dtype fp8 has one scale per {} channels, so --hidden must be a multiple of {}, not {}",
+            BenchConfig::kScaleBlock, BenchConfig::kScaleBlock, config.hidden);
+    if (config.combine_source == CombineSource::kInPlace) config.combine_source = CombineSource::kArena;
+  }
+}
+
+Routing make_routing(BenchConfig& config) {
+  if (config.routing == "uniform") {
+    config.num_topk = config.num_topk.value_or(kDefaultTopk);
+    config.num_experts = config.num_experts.value_or(kDefaultExperts);
+    return make_uniform_routing({config.num_ranks, config.num_tokens, *config.num_topk, *config.num_experts},
+                                config.seed);
+  }
+  const TraceName name = parse_trace_name(config.routing);
+  const auto path = find_data_file(name.file, config.data_directory);
+  auto result =
+      load_trace_routing(path, {config.num_ranks, config.num_tokens, config.num_topk, config.num_experts, name.layer});
+  config.num_topk = result.shape.num_topk;
+  config.num_experts = result.shape.num_experts;
+  return result;
+}
+
+}  // namespace crossdock::tool

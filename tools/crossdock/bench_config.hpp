@@ -1,0 +1,66 @@
+// What one benchmark run does.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "crossdock/rank_launcher.hpp"
+#include "crossdock/routing.hpp"
+
+namespace crossdock::tool {
+
+enum class BenchMode : unsigned char { kNormal, kLowLatency };
+
+enum class PayloadType : unsigned char {
+  kBf16,  ///< rows of bfloat16
+  kFp8,   ///< rows of float8_e4m3 with one float32 scale per 128 channels
+};
+
+/// Where the rows are that combine reads.
+enum class CombineSource : unsigned char {
+  kInPlace,  ///< the received rows themselves (bf16 only)
+  kArena,    ///< Buffer::combine_input
+  kOutside,  ///< private memory, which costs combine a staging copy
+};
+
+struct BenchConfig {
+  static constexpr std::int64_t kScaleBlock = 128;  ///< channels per scale
+
+  BenchMode mode = BenchMode::kNormal;
+  int num_ranks = 2;
+  std::int64_t num_tokens = 4096;
+  std::int64_t hidden = 7168;
+  std::optional<int> num_topk;     ///< the trace's, or 8
+  std::optional<int> num_experts;  ///< the trace's, or 64
+  PayloadType dtype = PayloadType::kBf16;
+  std::string routing = "uniform";  ///< or FILE.safetensors[:layer]
+  int iterations = 20;
+  int warmup = 3;
+  std::uint64_t seed = 1;
+  RankMode rank_mode = RankMode::kProcesses;
+  CombineSource combine_source = CombineSource::kInPlace;
+  std::string data_directory;
+  std::string json_path;  ///< empty: none; "-": standard output, instead of the table
+  int timeout_seconds = 600;
+
+  [[nodiscard]] std::int64_t row_bytes() const { return dtype == PayloadType::kFp8 ? hidden : 2 * hidden; }
+  [[nodiscard]] std::int64_t num_scales() const { return dtype == PayloadType::kFp8 ? hidden / kScaleBlock : 0; }
+  [[nodiscard]] std::int64_t combine_row_bytes() const { return 2 * hidden; }
+  /// Bytes of a dispatched row, scales included.
+  [[nodiscard]] std::int64_t payload_bytes() const { return row_bytes() + 4 * num_scales(); }
+};
+
+[[nodiscard]] std::string_view name_of(BenchMode mode) noexcept;
+[[nodiscard]] std::string_view name_of(PayloadType type) noexcept;
+[[nodiscard]] std::string_view name_of(CombineSource source) noexcept;
+[[nodiscard]] std::string_view name_of(RankMode mode) noexcept;
+
+/// Fills in what depends on other fields. Throws kInvalidArgument for fields that do not fit together, kUnsupported for
+/// low-latency mode.
+void complete(BenchConfig& config);
+
+/// Random or from the trace that the configuration names; sets the configuration's top-k and experts.
+[[nodiscard]] Routing make_routing(BenchConfig& config);
+
+}  // namespace crossdock::tool

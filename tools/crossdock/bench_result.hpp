@@ -1,0 +1,39 @@
+// What a benchmark found out.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "crossdock/bench_config.hpp"
+#include "crossdock/bench_shared.hpp"
+
+namespace crossdock::tool {
+
+struct PhaseResult {
+  double p50_us = 0;  ///< percentiles over iterations, by nearest rank
+  double p90_us = 0;
+  double p99_us = 0;
+  double min_us = 0;
+  std::int64_t bytes = 0;    ///< (token, rank) payload of one iteration, all ranks
+  Buffer::PhaseTimes parts;  ///< of the median iteration, means over ranks
+
+  [[nodiscard]] double gb_per_s() const { return p50_us > 0 ? static_cast<double>(bytes) / (p50_us * 1e3) : 0; }
+};
+
+struct BenchResult {
+  PhaseResult dispatch;
+  PhaseResult combine;
+  RankSummary memory;  ///< sums over ranks
+  bool verified = false;
+  std::string mismatch;
+};
+
+/// The value below or at which p percent of the values are; p in (0, 100]. REQUIRES: `sorted` is sorted and not empty.
+[[nodiscard]] double nearest_rank(const std::vector<double>& sorted, double p);
+
+/// An iteration takes from the first rank's start to the last rank's end. `num_rows` are the rows that all ranks
+/// receive.
+[[nodiscard]] BenchResult evaluate(const BenchConfig& config, const BenchShared& shared, std::int64_t num_rows);
+
+}  // namespace crossdock::tool
