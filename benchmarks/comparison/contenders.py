@@ -111,5 +111,7 @@ def open_mpi(benchmarks, build_root, direct_self):
 
 
 def mpich(benchmarks, build_root, direct_self):
-    """MPICH has no option to yield: with more ranks than cores it waits for the scheduler, whatever is done here."""
+    """MPICH 4.0 spins whatever it is told (MPIR_CVAR_POLLS_BEFORE_YIELD and UCX_TLS changed nothing): with more ranks than
+    cores, small operations cost whole time slices.
+    """
     return MpiPeer("MPICH", "mpich", ["mpirun.mpich"], benchmarks, build_root, direct_self)

@@ -3,7 +3,7 @@
 from comparison.measurement import PHASES
 
 COLUMNS = ("", "dispatch", "GB/s", "of limit", "crossdock is", "combine", "GB/s", "of limit", "crossdock is")
-WIDTHS = (20, 12, 8, 9, 14, 12, 8, 9, 14)
+WIDTHS = (20, 12, 8, 9, 15, 12, 8, 9, 15)
 
 
 def row(cells):
@@ -15,10 +15,14 @@ def duration(microseconds):
     return f"{microseconds / 1e3:.2f} ms" if microseconds >= 1000 else f"{microseconds:.1f} us"
 
 
+def times_faster(ratio):
+    return f"{ratio:.2f}x faster" if ratio < 100 else f"{ratio:.0f}x faster"
+
+
 def phase_cells(phase):
     fraction, faster = phase.get("fraction_of_limit"), phase.get("crossdock_faster")
     return (duration(phase["p50_us"]), f"{phase['gb_per_s']:.1f}", "" if fraction is None else f"{fraction:.0%}",
-            "" if faster is None else f"{faster:.2f}x faster")
+            "" if faster is None else times_faster(faster))
 
 
 def verdict(passed):
