@@ -121,6 +121,7 @@ DispatchLayout Buffer::Impl::compute_layout(const Tensor& topk_idx, int num_expe
 }
 
 DispatchLayout Buffer::Impl::get_dispatch_layout(const Tensor& topk_idx, int num_experts, const OperationOptions& options) {
+  static_cast<void>(backend());  // throws if it was destroyed
   try {
     check_options(options);
     if (options.previous_event) options.previous_event->wait();

@@ -39,8 +39,9 @@ class Buffer::Impl {
  private:
   /// Number of the next operation. Throws kState if there can be none.
   [[nodiscard]] std::uint64_t next_epoch(std::string_view operation);
+  /// A negative one is refused, and the refusal too needs a deadline.
   [[nodiscard]] Milliseconds timeout_of(const OperationOptions& options) const {
-    return options.timeout.value_or(options_.timeout);
+    return options.timeout && options.timeout->count() >= 0 ? *options.timeout : options_.timeout;
   }
   /// Runs `body`; if it throws, the peers are told, and what is thrown names the operation and this rank.
   template <class Body>

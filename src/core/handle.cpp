@@ -42,6 +42,7 @@ Tensor DispatchHandle::rank_prefix_matrix() const {
 ParityMatrices DispatchHandle::parity_matrices(int num_channels) const {
   require(num_channels >= 1, "{} channels, at least 1 is allowed", num_channels);
   const State& state = checked(state_);
+  state.completion.wait();  // throws if the dispatch failed: then the counts do not fit the tensors
   const int num_ranks = state.counts.num_ranks();
   const std::span<const std::int32_t> received(state.recv_src_idx.data_as<std::int32_t>(),
                                                static_cast<std::size_t>(state.num_recv_tokens()));

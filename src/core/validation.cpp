@@ -73,6 +73,20 @@ void check_layout(const DispatchLayout& layout, const DispatchInput& input, cons
   check_contiguous(membership, "is_token_in_rank");
 }
 
+/// Ids that no layout was computed from have not been looked at yet.
+template <typename Id>
+void check_id_range(const Tensor& topk_idx, int num_experts) {
+  const Id* const ids = topk_idx.data_as<const Id>();
+  const std::int64_t count = topk_idx.num_elements();
+  const auto is_allowed = [num_experts](Id id) { return id >= -1 && id < num_experts; };
+  bool all_allowed = true;
+  for (std::int64_t i = 0; i < count; ++i) all_allowed &= is_allowed(ids[i]);  // without branches: it runs on every id
+  for (std::int64_t i = 0; i < count && !all_allowed; ++i) {
+    require(is_allowed(ids[i]), "topk_idx[{}][{}] is {}; allowed are -1 and 0 to {}", i / topk_idx.size(1), i % topk_idx.size(1),
+            ids[i], num_experts - 1);
+  }
+}
+
 void check_topk(const DispatchInput& input, const Limits& limits) {
   require(input.topk_idx.has_value() == input.topk_weights.has_value(),
           "topk_idx is {} and topk_weights {}: both or neither are allowed", input.topk_idx ? "present" : "absent",
@@ -88,6 +102,12 @@ void check_topk(const DispatchInput& input, const Limits& limits) {
   require(weights.size(1) == input.topk_idx->size(1), "topk_weights is {} but topk_idx is {}: their shapes must be equal",
           weights.description(), input.topk_idx->description());
   check_contiguous(weights, "topk_weights");
+  if (!input.layout) return;  // computing it looks at the ids
+  if (input.topk_idx->dtype() == DataType::kInt64) {
+    check_id_range<std::int64_t>(*input.topk_idx, num_experts_of(input));
+  } else {
+    check_id_range<std::int32_t>(*input.topk_idx, num_experts_of(input));
+  }
 }
 
 /// A bias, or `out`: one row per token of this rank, of the kind of x.
