@@ -1,17 +1,21 @@
 #include "backend/host/arena.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 namespace crossdock::host {
 
-namespace {
-
-std::size_t slab_bytes(std::size_t bytes) {
-  return (bytes + Arena::kSlabAlignment - 1) / Arena::kSlabAlignment * Arena::kSlabAlignment;
+std::size_t Arena::slab_bytes(DataType dtype, std::span<const std::int64_t> shape) noexcept {
+  constexpr std::size_t kTooMany = std::numeric_limits<std::size_t>::max();
+  std::size_t bytes = size_of(dtype);
+  if (std::ranges::find(shape, 0) != shape.end()) return 0;
+  for (const std::int64_t extent : shape) {
+    if (__builtin_mul_overflow(bytes, static_cast<std::size_t>(extent), &bytes)) return kTooMany;
+  }
+  if (bytes > kTooMany - kSlabAlignment) return kTooMany;
+  return (bytes + kSlabAlignment - 1) / kSlabAlignment * kSlabAlignment;
 }
-
-}  // namespace
 
 Arena::Arena(std::shared_ptr<SharedMemory> memory, std::size_t offset, std::size_t bytes)
     : memory_(std::move(memory)), offset_(offset), bytes_(bytes / kSlabAlignment * kSlabAlignment) {
@@ -19,9 +23,7 @@ Arena::Arena(std::shared_ptr<SharedMemory> memory, std::size_t offset, std::size
 }
 
 std::optional<Tensor> Arena::try_allocate(DataType dtype, std::span<const std::int64_t> shape) {
-  std::size_t elements = 1;
-  for (const std::int64_t extent : shape) elements *= static_cast<std::size_t>(extent);
-  const std::size_t bytes = slab_bytes(elements * size_of(dtype));
+  const std::size_t bytes = slab_bytes(dtype, shape);
   std::byte* const base = memory_->data() + offset_;
   if (bytes == 0) return Tensor::own(shared_from_this(), base, dtype, shape);
 

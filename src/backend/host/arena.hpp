@@ -23,6 +23,9 @@ class Arena : public std::enable_shared_from_this<Arena> {
 
   Arena(std::shared_ptr<SharedMemory> memory, std::size_t offset, std::size_t bytes);
 
+  /// Bytes of a slab that holds such a tensor, or the largest std::size_t if they do not fit one.
+  [[nodiscard]] static std::size_t slab_bytes(DataType dtype, std::span<const std::int64_t> shape) noexcept;
+
   /// A tensor that owns a slab, or none if no free piece is large enough. Empty tensors take no room.
   [[nodiscard]] std::optional<Tensor> try_allocate(DataType dtype, std::span<const std::int64_t> shape);
   /// Offset of memory from the start of the window, if all `bytes` from `data` lie within the arena.

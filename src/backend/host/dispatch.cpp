@@ -191,7 +191,7 @@ void Dispatch::place(const Deadline& deadline) {
 }
 
 std::size_t Dispatch::bytes_received() const {
-  const auto rows = static_cast<std::size_t>(handle_.counts.num_recv(group_->rank()));
+  const auto rows = static_cast<std::size_t>(request_.is_cached() ? handle_.num_recv_rows : handle_.num_recv_tokens());
   const auto slab = [&](std::size_t row) {
     return (rows * row + Arena::kSlabAlignment - 1) / Arena::kSlabAlignment * Arena::kSlabAlignment;
   };

@@ -1,5 +1,7 @@
 #include "backend/host/host_backend.hpp"
 
+#include <fmt/ranges.h>
+
 #include <cstring>
 
 #include "backend/host/combine.hpp"
@@ -8,6 +10,12 @@
 #include "base/error.hpp"
 
 namespace crossdock::host {
+
+namespace {
+
+constexpr std::size_t kPageBytes = 4096;  // the arena begins at a multiple of it
+
+}  // namespace
 
 Group::Group(Windows all_windows, std::size_t arena_bytes)
     : windows(std::move(all_windows)),
@@ -19,13 +27,14 @@ std::uint64_t Group::offset_of(const Tensor& tensor) const { return *arena->offs
 
 Tensor Group::allocate(DataType dtype, std::span<const std::int64_t> shape) const {
   if (auto tensor = arena->try_allocate(dtype, shape)) return *std::move(tensor);
-  std::size_t bytes = size_of(dtype);
-  for (const std::int64_t extent : shape) bytes *= static_cast<std::size_t>(extent);
-  Error error = make_error(ErrorCode::kCapacity,
-                           "no room for {} bytes in the arena of {} bytes ({} free, {} in one piece); "
-                           "BufferOptions::arena_bytes of {} would do for the tensors that are alive now",
-                           bytes, arena->bytes_total(), arena->bytes_free(), arena->largest_free(),
-                           arena->bytes_total() + bytes + Arena::kSlabAlignment);
+  const std::size_t bytes = Arena::slab_bytes(dtype, shape);
+  std::size_t enough = 0;
+  const bool can_be_had = !__builtin_add_overflow(arena->bytes_total(), bytes, &enough);
+  Error error = make_error(
+      ErrorCode::kCapacity, "no room for a tensor {} [{}] in the arena of {} bytes ({} free, {} in one piece); {}",
+      name_of(dtype), fmt::join(shape, ", "), arena->bytes_total(), arena->bytes_free(), arena->largest_free(),
+      can_be_had ? fmt::format("BufferOptions::arena_bytes of {} would do for the tensors that are alive now", enough)
+                 : "no arena would do");
   throw error.with_rank(rank());
 }
 
@@ -49,7 +58,7 @@ void Group::refuse(std::uint64_t epoch, const Error& reason, const Deadline& dea
 
 HostBackend::HostBackend(Bootstrap& bootstrap, const BufferOptions& options)
     : group_(std::make_shared<Group>(exchange_windows(bootstrap, options, Deadline(options.setup_timeout)),
-                                     options.arena_bytes)) {}
+                                     (options.arena_bytes + kPageBytes - 1) / kPageBytes * kPageBytes)) {}
 
 HostBackend::~HostBackend() { close(); }
 

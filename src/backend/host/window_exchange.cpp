@@ -47,6 +47,7 @@ static_assert(std::is_trivially_copyable_v<WindowOffer>);
 void check_options(const BufferOptions& options, int num_ranks) {
   require(options.arena_bytes > 0,
           "an arena of 0 bytes can receive nothing; get_arena_size_hint says how many bytes an operation needs");
+  require(options.timeout.count() >= 0, "the timeout of {} ms is negative", options.timeout.count());
   require(options.max_experts >= 1, "max_experts is {}, at least 1 is allowed", options.max_experts);
   require(options.ranks_per_node == 0 || options.ranks_per_node >= num_ranks,
           "ranks_per_node is {} for {} ranks: this build has no transport between nodes, so it must be 0 or at least {}",
