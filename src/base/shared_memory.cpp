@@ -30,13 +30,12 @@ std::byte* map_shared(int fd, std::size_t bytes) {
   auto* const begin = static_cast<std::byte*>(reserved);
   const std::size_t head = round_up(reinterpret_cast<std::uintptr_t>(begin), alignment) - reinterpret_cast<std::uintptr_t>(begin);
   std::byte* const data = begin + head;
-  if (::mmap(data, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
-    ::munmap(begin, bytes + alignment);
-    return nullptr;
-  }
+  // Where this fails, the kernel may have removed the reservation already (it does for reserved huge pages), and another
+  // thread may have mapped something there since. So only what surrounds it is given back: that is certainly still ours.
+  const bool is_mapped = ::mmap(data, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED;
   if (head > 0) ::munmap(begin, head);
   if (head < alignment) ::munmap(data + bytes, alignment - head);
-  return data;
+  return is_mapped ? data : nullptr;
 }
 
 /// A file with reserved huge pages, or an invalid descriptor.
