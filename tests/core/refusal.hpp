@@ -17,8 +17,8 @@ struct Attempt {
   double milliseconds = 0;
 };
 
-/// Runs `body` on every rank of a new group of threads and keeps what each threw. Then shows on every rank that nothing was
-/// lost: the arena is as empty as before, and a dispatch and a combine work. Throws if not.
+/// Runs `body` on every rank of a new group of threads and keeps what each threw. Then shows on every rank that nothing
+/// was lost: the arena is as empty as before, and a dispatch and a combine work. Throws if not.
 [[nodiscard]] std::vector<Attempt> attempt(int num_ranks, const BufferOptions& options,
                                            const std::function<void(Buffer&)>& body);
 

@@ -139,8 +139,8 @@ void RoundTrip::check_topk(const DispatchOutput& output, std::size_t row, const 
     const std::int64_t selected = id(from.source, from.token, k);
     const bool is_local = selected >= 0 && owner(selected) == rank_;
     const std::int64_t expected = is_local ? selected - experts.begin(rank_) : -1;
-    expect(id_at(*output.recv_topk_idx, at) == expected, "recv_topk_idx[{}][{}] of rank {} is {}, not {}", row, k, rank_,
-           id_at(*output.recv_topk_idx, at), expected);
+    expect(id_at(*output.recv_topk_idx, at) == expected, "recv_topk_idx[{}][{}] of rank {} is {}, not {}", row, k,
+           rank_, id_at(*output.recv_topk_idx, at), expected);
     expect(output.recv_topk_weights->data_as<float>()[at] == (is_local ? weight(from.source, from.token, k) : 0.0F),
            "recv_topk_weights[{}][{}] of rank {} is wrong", row, k, rank_);
   }
@@ -166,8 +166,8 @@ void RoundTrip::check(const DispatchOutput& output) const {
       expect(is_element(*output.recv_x_scales, element(shape_.num_scales, column), value(source, token, column + 1)),
              "recv_x_scales[{}][{}] of rank {} is wrong", row, column, rank_);
     }
-    expect(output.handle.recv_src_idx().data_as<std::int32_t>()[row] == token, "recv_src_idx[{}] of rank {} is wrong", row,
-           rank_);
+    expect(output.handle.recv_src_idx().data_as<std::int32_t>()[row] == token, "recv_src_idx[{}] of rank {} is wrong",
+           row, rank_);
     if (output.recv_topk_idx) check_topk(output, row, rows[row]);
   }
 }
@@ -186,10 +186,25 @@ void RoundTrip::check(const CombineOutput& output) const {
     }
     for (std::int64_t column = 0; column < shape_.hidden; ++column, ++at) {
       const int expected = value(rank_, token, column) * static_cast<int>(destinations.size());
-      expect(is_element(output.combined_x, at, expected), "combined_x[{}][{}] of rank {} is not {}", token, column, rank_,
-             expected);
+      expect(is_element(output.combined_x, at, expected), "combined_x[{}][{}] of rank {} is not {}", token, column,
+             rank_, expected);
     }
   }
+}
+
+CombineInput combine_of(const DispatchOutput& dispatched) {
+  CombineInput result;
+  result.x = dispatched.recv_x;
+  result.handle = dispatched.handle;
+  return result;
+}
+
+CachedDispatchInput cached_of(const DispatchInput& input, const DispatchOutput& dispatched) {
+  CachedDispatchInput result;
+  result.x = input.x;
+  result.x_scales = input.x_scales;
+  result.handle = dispatched.handle;
+  return result;
 }
 
 void run_round_trip(Buffer& buffer, const RoundTripShape& shape, const OperationOptions& options) {
@@ -199,9 +214,7 @@ void run_round_trip(Buffer& buffer, const RoundTripShape& shape, const Operation
   dispatched.event.wait();
   trip.check(dispatched);
   if (shape.dtype != DataType::kBfloat16 && shape.dtype != DataType::kFloat32) return;
-  CombineInput combine;
-  combine.x = dispatched.recv_x;
-  combine.handle = dispatched.handle;
+  CombineInput combine = combine_of(dispatched);
   combine.topk_weights = dispatched.recv_topk_weights;
   const CombineOutput combined = buffer.combine(combine, options);
   combined.event.wait();

@@ -56,6 +56,11 @@ class RoundTrip {
   RoundTripShape shape_;
 };
 
+/// Returns the received rows as they came, without weights.
+[[nodiscard]] CombineInput combine_of(const DispatchOutput& dispatched);
+/// Sends the rows of `input` the same way again.
+[[nodiscard]] CachedDispatchInput cached_of(const DispatchInput& input, const DispatchOutput& dispatched);
+
 /// Collective: dispatches, returns the rows as they came, and checks both.
 void run_round_trip(Buffer& buffer, const RoundTripShape& shape = {}, const OperationOptions& options = {});
 

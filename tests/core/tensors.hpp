@@ -12,7 +12,8 @@
 namespace crossdock::testing {
 
 /// Zeroed, with `slack` more elements behind the last one, for strides that need them.
-[[nodiscard]] inline Tensor make_tensor(DataType dtype, std::initializer_list<std::int64_t> shape, std::int64_t slack = 0) {
+[[nodiscard]] inline Tensor make_tensor(DataType dtype, std::initializer_list<std::int64_t> shape,
+                                        std::int64_t slack = 0) {
   std::int64_t elements = 1;
   for (const std::int64_t extent : shape) elements *= extent;
   // Words, so that the memory is aligned for every type; one more, so that it is never null.
