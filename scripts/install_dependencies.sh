@@ -7,7 +7,7 @@ build_packages=(make g++ cmake ninja-build pkg-config libfmt-dev libspdlog-dev l
   libsodium-dev libhwloc-dev)
 test_packages=(libgtest-dev libgmock-dev binutils python3)
 bench_packages=(libopenmpi-dev openmpi-bin libmpich-dev mpich python3)
-lint_packages=(clang-format-14 clang-tidy-14 git python3)
+lint_packages=(clang-format-14 "$("$(dirname "$0")/clang_tidy_name.sh")" git python3)
 
 fail() {
   echo "install_dependencies: $*" >&2

@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 build=${BUILD:-build}
 format=clang-format-14
-tidy=clang-tidy-14
+tidy=$(scripts/clang_tidy_name.sh)
 max_lines=400
 max_tracked_bytes=$((40 * 1000 * 1000))
 failures=()

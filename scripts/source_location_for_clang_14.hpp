@@ -7,7 +7,7 @@
 #if !__has_builtin(__builtin_source_location)
 namespace std {  // NOLINT(cert-dcl58-cpp)
 
-class source_location {
+class source_location {  // NOLINT(readability-identifier-naming): the standard's name
  public:
   static constexpr source_location current(const char* file = __builtin_FILE(),
                                            const char* function = __builtin_FUNCTION(),
