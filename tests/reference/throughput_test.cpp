@@ -173,6 +173,14 @@ TEST(ReferenceCombine, MakesEveryNanTheSame) {
             bytes_of(std::vector<std::uint16_t>{kBfloat16Nan}));
 }
 
+TEST(ReferenceCombine, MakesNansOfWeightsTheSameToo) {
+  OneToken token(DataType::kFloat32, {0.0F});
+  token.world.num_topk = 1;
+  token.world.ranks[0].topk_weights = {std::bit_cast<float>(0xFFC12345U)};
+  const auto weights = combine(token.world, token.dispatched)[0].combined_topk_weights;
+  EXPECT_EQ(bytes_of(weights), bytes_of(std::vector<std::uint32_t>{kFloat32Nan}));
+}
+
 TEST(ReferenceCombine, StartsFromPositiveZero) {
   EXPECT_EQ(OneToken(DataType::kFloat32, {-0.0F}).result(), bytes_of(std::vector<std::uint32_t>{0}));
 }
