@@ -60,7 +60,7 @@ class ReferenceBench {
   }
 
   [[nodiscard]] std::vector<reference::CombinedRank> combine(ExpertMark mark) const {
-    reference::CombineWorld world{DataType::kBfloat16, config.hidden, 3, {}};
+    reference::CombineWorld world{DataType::kBfloat16, config.hidden, 0, {}};
     const auto hidden = static_cast<std::size_t>(config.hidden);
     for (int rank = 0; rank < kRanks; ++rank) {
       const auto& mine = dispatched[static_cast<std::size_t>(rank)];

@@ -1,4 +1,5 @@
 // What the program says to right and wrong command lines.
+#include <algorithm>
 #include <filesystem>
 
 #include <gmock/gmock.h>
@@ -80,6 +81,20 @@ TEST(CommandLine, AMalformedFileIsOneClearLine) {
   EXPECT_EQ(result.exit_code, 1);
   EXPECT_THAT(result.output, AllOf(StartsWith("crossdock: "), HasSubstr("header is not JSON")));
   EXPECT_EQ(std::count(result.output.begin(), result.output.end(), '\n'), 1);
+}
+
+TEST(CommandLine, DataOfAnInstallationComesBeforeThatOfTheSources) {
+  namespace fs = std::filesystem;
+  const fs::path prefix = fs::path(testing::TempDir()) / "crossdock_prefix";
+  const fs::path data = prefix / "share" / "crossdock" / "data";
+  fs::create_directories(data);
+  fs::create_directories(prefix / "bin");
+  fs::copy_file(CROSSDOCK_PROGRAM, prefix / "bin" / "crossdock", fs::copy_options::overwrite_existing);
+  write_file(data / "moe_layer.safetensors", make_safetensors("{}", 0));
+  const auto result = run_program("demo", (prefix / "bin" / "crossdock").string());
+  fs::remove_all(prefix);
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_THAT(result.output, HasSubstr((data / "moe_layer.safetensors").string() + ": there is no tensor 'x'"));
 }
 
 TEST(CommandLine, TooMuchMemoryIsRefusedBeforeAnythingRuns) {

@@ -16,8 +16,8 @@ struct ProgramResult {
 };
 
 /// `arguments` go through the shell.
-inline ProgramResult run_program(const std::string& arguments) {
-  const std::string command = std::string("'") + CROSSDOCK_PROGRAM + "' " + arguments + " 2>&1";
+inline ProgramResult run_program(const std::string& arguments, const std::string& program = CROSSDOCK_PROGRAM) {
+  const std::string command = "'" + program + "' " + arguments + " 2>&1";
   std::FILE* pipe = ::popen(command.c_str(), "r");
   if (pipe == nullptr) throw std::runtime_error("cannot run " + command);
   ProgramResult result;

@@ -22,7 +22,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr int kRanks = 4;
-constexpr int kRounds = 24;
+constexpr int kRounds = 60;
 constexpr int kExperts = 10;
 constexpr int kTopk = 3;
 constexpr std::int64_t kHidden = 96;
@@ -138,8 +138,8 @@ void run_rank(std::uint64_t seed, std::atomic<std::int64_t>& rows, const std::sh
   BufferOptions options;
   options.arena_bytes = 4U << 20U;
   options.max_experts = kExperts;
-  options.timeout = 10s;
-  options.setup_timeout = 10s;
+  options.timeout = 30s;
+  options.setup_timeout = 30s;
   Buffer buffer(bootstrap, options);
   for (int round = 0; round < kRounds; ++round) {
     run_round(buffer, seed, round);
@@ -154,7 +154,7 @@ SelfTestResult run_self_test(std::uint64_t seed) noexcept {
     const SharedBlock<std::atomic<std::int64_t>> rounds(1);
     LaunchOptions launch;
     launch.num_ranks = kRanks;
-    launch.timeout = 30s;
+    launch.timeout = 120s;
     const auto start = std::chrono::steady_clock::now();
     run_ranks_or_throw(launch,
                        [&](const std::shared_ptr<Bootstrap>& bootstrap) { run_rank(seed, rounds[0], bootstrap); });
