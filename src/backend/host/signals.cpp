@@ -19,14 +19,14 @@ using Clock = std::chrono::steady_clock;
 using std::chrono::microseconds;
 using std::chrono::milliseconds;
 
-// With a core for each rank the other side is about to signal: polling finds that soonest. With more ranks than cores the
-// other side may need this core: polling would cost it whole scheduler slices. A sleeping core takes tens of microseconds to
-// wake, so sleeping is for waits that have lasted long anyway.
+// With a core for each rank the other side is about to signal: polling finds that soonest. With more ranks than cores
+// the other side may need this core: polling would cost it whole scheduler slices. A sleeping core takes tens of
+// microseconds to wake, so sleeping is for waits that have lasted long anyway.
 constexpr int kSpins = 2000;
 constexpr int kYieldsPerClock = 16;  ///< yields between two looks at the clock
 constexpr milliseconds kYieldTime{2};
-constexpr milliseconds kSleepTime{20};   ///< the longest sleep: how soon a lost peer is noticed
-constexpr milliseconds kCheckInterval{50};
+constexpr milliseconds kSleepTime{20};      ///< the longest sleep between two looks
+constexpr milliseconds kCheckInterval{50};  ///< how soon a lost peer is noticed
 
 void pause_core() noexcept {
 #if defined(__x86_64__)
@@ -50,8 +50,7 @@ Signals::Signals(const Windows& windows)
 void Signals::open_epoch(std::uint64_t epoch, std::string_view operation, const Deadline& deadline) {
   if (is_broken()) throw make_error(ErrorCode::kState, "an earlier error broke this buffer; make a new one");
   if (epoch <= kNumSlots) return;
-  const auto counter = [this](int rank) -> const std::atomic<std::uint64_t>& { return windows_.header(rank).retired; };
-  wait_for(counter, epoch - kNumSlots, {operation, "open", epoch}, deadline);
+  wait_for({offsetof(WindowHeader, retired), epoch - kNumSlots}, {operation, "open", epoch}, deadline);
 }
 
 void Signals::signal(Phase phase, std::uint64_t epoch) {
@@ -61,10 +60,9 @@ void Signals::signal(Phase phase, std::uint64_t epoch) {
 }
 
 void Signals::wait_all(Phase phase, std::uint64_t epoch, std::string_view operation, const Deadline& deadline) {
-  const auto counter = [&](int rank) -> const std::atomic<std::uint64_t>& {
-    return windows_.slot(rank, epoch).signals[static_cast<std::size_t>(phase)];
-  };
-  wait_for(counter, epoch, {operation, name_of(phase), epoch}, deadline);
+  const std::size_t word = static_cast<std::size_t>(phase) * sizeof(std::atomic<std::uint64_t>);
+  wait_for({windows_.layout.slot_offset(epoch) + offsetof(Slot, signals) + word, epoch},
+           {operation, name_of(phase), epoch}, deadline);
 }
 
 void Signals::retire(std::uint64_t epoch) {
@@ -97,27 +95,32 @@ void Signals::depart(Departure departure, std::string_view reason) noexcept {
 
 void Signals::wake_sleepers() const noexcept {
   auto& header = windows_.header(windows_.rank);
-  // Orders the signal before the look at the sleepers; a sleeper counts itself before it looks at the signal (sleep_on).
+  // Orders the signal before the look at the sleepers; a sleeper counts itself before it looks at the signal
+  // (sleep_on).
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if (header.sleepers.load(std::memory_order_relaxed) == 0) return;
   header.doorbell.fetch_add(1, std::memory_order_relaxed);
   ::syscall(SYS_futex, &header.doorbell, FUTEX_WAKE, INT32_MAX, nullptr, nullptr, 0);
 }
 
-void Signals::wait_for(const Counter& counter, std::uint64_t required, const WaitContext& context,
-                       const Deadline& deadline) {
+const std::atomic<std::uint64_t>& Signals::counter_of(int rank, const Goal& goal) const noexcept {
+  return *reinterpret_cast<const std::atomic<std::uint64_t>*>(windows_.data(rank) + goal.offset);
+}
+
+void Signals::wait_for(const Goal& goal, const WaitContext& context, const Deadline& deadline) {
   const int num_ranks = windows_.num_ranks();
   for (int i = 1; i <= num_ranks; ++i) {  // ranks differ in where they begin, so that they do not all wait for one line
     const int rank = (windows_.rank + i) % num_ranks;
-    if (counter(rank).load(std::memory_order_acquire) >= required) continue;
-    wait_for_rank(rank, counter, required, context, deadline);
+    if (counter_of(rank, goal).load(std::memory_order_acquire) >= goal.required) continue;
+    wait_for_rank(rank, goal, context, deadline);
   }
 }
 
-void Signals::wait_for_rank(int rank, const Counter& counter, std::uint64_t required, const WaitContext& context,
-                            const Deadline& deadline) {
-  const std::atomic<std::uint64_t>& seen = counter(rank);
-  const auto has_come = [&] { return seen.load(std::memory_order_acquire) >= required; };  // matches signal() and retire()
+void Signals::wait_for_rank(int rank, const Goal& goal, const WaitContext& context, const Deadline& deadline) {
+  const std::atomic<std::uint64_t>& seen = counter_of(rank, goal);
+  const auto has_come = [&] {
+    return seen.load(std::memory_order_acquire) >= goal.required;
+  };  // matches signal() and retire()
   for (int i = 0; i < spins_; ++i) {
     if (has_come()) return;
     pause_core();
@@ -128,38 +131,39 @@ void Signals::wait_for_rank(int rank, const Counter& counter, std::uint64_t requ
     if (now - begin < kYieldTime) {
       for (int i = 0; i < kYieldsPerClock && !has_come(); ++i) ::sched_yield();
     } else {
-      sleep_on(rank, seen, required);
+      sleep_on(rank, goal);
     }
     if (now >= next_check || deadline.passed()) {
-      check_missing(counter, required, context, deadline);
+      check_missing(goal, context, deadline);
       next_check = now + kCheckInterval;
     }
   }
 }
 
-void Signals::sleep_on(int rank, const std::atomic<std::uint64_t>& counter, std::uint64_t required) const {
+void Signals::sleep_on(int rank, const Goal& goal) const {
   auto& header = windows_.header(rank);
   header.sleepers.fetch_add(1, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_seq_cst);  // pairs with the fence in wake_sleepers
   const std::uint32_t bell = header.doorbell.load(std::memory_order_relaxed);
-  if (counter.load(std::memory_order_acquire) < required &&
+  if (counter_of(rank, goal).load(std::memory_order_acquire) < goal.required &&
       header.departure.load(std::memory_order_acquire) == Departure::kPresent) {
     futex_wait(header.doorbell, bell, kSleepTime);
   }
   header.sleepers.fetch_sub(1, std::memory_order_relaxed);
 }
 
-void Signals::check_missing(const Counter& counter, std::uint64_t required, const WaitContext& context,
-                            const Deadline& deadline) {
-  if (is_broken()) throw make_error(ErrorCode::kState, "{}: the buffer was destroyed or broken meanwhile", context.operation);
+void Signals::check_missing(const Goal& goal, const WaitContext& context, const Deadline& deadline) {
+  if (is_broken())
+    throw make_error(ErrorCode::kState, "{}: the buffer was destroyed or broken meanwhile", context.operation);
   std::string missing;
-  WaitFailure wait{std::string(context.operation), std::string(context.phase), context.epoch, -1, required, 0};
+  WaitFailure wait{std::string(context.operation), std::string(context.phase), context.epoch, -1, goal.required, 0};
   for (int rank = 0; rank < windows_.num_ranks(); ++rank) {
     const auto& header = windows_.header(rank);
     const Departure departure = header.departure.load(std::memory_order_acquire);
     const bool is_gone = departure != Departure::kPresent || windows_.watch.is_dead(rank);
-    const std::uint64_t seen = counter(rank).load(std::memory_order_acquire);  // after the look at its departure
-    if (seen >= required) continue;
+    const std::uint64_t seen =
+        counter_of(rank, goal).load(std::memory_order_acquire);  // after the look at its departure
+    if (seen >= goal.required) continue;
     if (is_gone) {
       wait.rank = rank;
       wait.seen = seen;
@@ -175,13 +179,15 @@ void Signals::check_missing(const Counter& counter, std::uint64_t required, cons
     missing += fmt::format("{}{}", missing.empty() ? "" : ", ", rank);
   }
   if (wait.rank >= 0 && deadline.passed()) {
-    fail(ErrorCode::kTimeout, fmt::format("rank(s) {} did not come within {} ms", missing, deadline.timeout().count()), wait);
+    fail(ErrorCode::kTimeout, fmt::format("rank(s) {} did not come within {} ms", missing, deadline.timeout().count()),
+         wait);
   }
 }
 
 void Signals::fail(ErrorCode code, const std::string& why, WaitFailure wait) {
-  Error error = make_error(code, "rank {}: {}: {} (phase {}, epoch {}, waited for rank {}: expected {}, seen {})", windows_.rank,
-                           wait.operation, why, wait.phase, wait.epoch, wait.rank, wait.expected, wait.seen);
+  Error error =
+      make_error(code, "rank {}: {}: {} (phase {}, epoch {}, waited for rank {}: expected {}, seen {})", windows_.rank,
+                 wait.operation, why, wait.phase, wait.epoch, wait.rank, wait.expected, wait.seen);
   error.with_wait(wait);
   depart(Departure::kBroken, fmt::format("gave up: {}", why));
   throw error;
