@@ -74,13 +74,13 @@ class Crossdock(Contender):
 class MpiPeer(Contender):
     """One MPI with both variants of the job."""
 
-    def __init__(self, title, kind, launcher, benchmarks, build_root, direct_self):
+    def __init__(self, title, kind, launcher, benchmarks, build_root, settings):
         self._variants = {"alltoallv": title, "one_sided": f"{title} one-sided"}
-        if direct_self:
+        if settings.direct_self:
             self._variants["alltoallv_direct_self"] = f"{title} self"
         super().__init__(list(self._variants.values()))
         self._launcher = launcher
-        self._direct_self = direct_self
+        self._extra = ["--pages", settings.peer_pages, *(["--direct-self"] if settings.direct_self else [])]
         self._binary = build_root / f"peers-{kind}" / "mpi_peer"
         try:
             if shutil.which(launcher[0]) is None:
@@ -94,24 +94,23 @@ class MpiPeer(Contender):
         if shape.trace:
             routing = str(folder / "routing.i16")
             write_raw_routing(shape, routing)
-        extra = ["--direct-self"] if self._direct_self else []
         return [*self._launcher, "-n", str(shape.ranks), str(self._binary), *shape_flags(shape, iterations, routing),
-                *extra, "--json", str(json_file)]
+                *self._extra, "--json", str(json_file)]
 
     def columns_of(self, result):
         return {self._variants[name]: phases for name, phases in result["variants"].items()}
 
 
-def open_mpi(benchmarks, build_root, direct_self):
+def open_mpi(benchmarks, build_root, settings):
     """With ranks that yield when idle: by default they spin, which costs whole time slices with more ranks than cores."""
     as_root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
     launcher = ["mpirun.openmpi", *as_root, "--oversubscribe", "--bind-to", "none", "--mca", "mpi_yield_when_idle", "1",
                 "--mca", "btl_vader_single_copy_mechanism", "cma"]
-    return MpiPeer("Open MPI", "openmpi", launcher, benchmarks, build_root, direct_self)
+    return MpiPeer("Open MPI", "openmpi", launcher, benchmarks, build_root, settings)
 
 
-def mpich(benchmarks, build_root, direct_self):
+def mpich(benchmarks, build_root, settings):
     """MPICH 4.0 spins whatever it is told (MPIR_CVAR_POLLS_BEFORE_YIELD and UCX_TLS changed nothing): with more ranks than
     cores, small operations cost whole time slices.
     """
-    return MpiPeer("MPICH", "mpich", ["mpirun.mpich"], benchmarks, build_root, direct_self)
+    return MpiPeer("MPICH", "mpich", ["mpirun.mpich"], benchmarks, build_root, settings)

@@ -20,10 +20,10 @@ Alltoallv::Alltoallv(const Job& job, SelfRows self_rows)
   exchange_counts();
   const auto sent = static_cast<std::size_t>(sum_of(job.routing->counts));
   const auto received = static_cast<std::size_t>(sum_of(receive_counts_));
-  send_rows_ = Memory(sent * job.options->row_bytes());
-  send_records_ = Memory(sent * record_words_ * sizeof(std::int32_t));
-  received_rows_ = Memory(received * job.options->row_bytes());
-  received_records_ = Memory(received * record_words_ * sizeof(std::int32_t));
+  send_rows_ = Memory(sent * job.options->row_bytes(), job.options->pages);
+  send_records_ = Memory(sent * record_words_ * sizeof(std::int32_t), job.options->pages);
+  received_rows_ = Memory(received * job.options->row_bytes(), job.options->pages);
+  received_records_ = Memory(received * record_words_ * sizeof(std::int32_t), job.options->pages);
   expert_output_ = received_rows_.data();
 }
 
@@ -88,7 +88,7 @@ void Alltoallv::combine() {
 
 ExpertRows Alltoallv::separate_expert() {
   const std::size_t bytes = static_cast<std::size_t>(sum_of(receive_counts_)) * job_.options->row_bytes();
-  expert_rows_ = Memory(bytes);
+  expert_rows_ = Memory(bytes, job_.options->pages);
   expert_output_ = expert_rows_.data();
   return {received_rows_.data(), expert_rows_.data(), bytes};
 }

@@ -38,8 +38,8 @@ int run(const Options& options) {
   MPI_Comm_size(MPI_COMM_WORLD, &job.ranks);
   if (job.ranks > kMostRanks) throw std::invalid_argument("at most 64 ranks are possible");
   const Routing routing = make_routing(options, job.rank, job.ranks);
-  const Memory x(options.tokens * options.row_bytes());
-  const Memory result(options.tokens * options.row_bytes());
+  const Memory x(options.tokens * options.row_bytes(), options.pages);
+  const Memory result(options.tokens * options.row_bytes(), options.pages);
   fill(options, job.rank, x.data());
   job.routing = &routing;
   job.x = x.data();

@@ -13,7 +13,7 @@ constexpr std::size_t kSpare = 4096;
 
 }  // namespace
 
-Memory::Memory(std::size_t bytes) : mapped_((bytes + kSpare + kHugePage - 1) & ~(kHugePage - 1)) {
+Memory::Memory(std::size_t bytes, Pages pages) : mapped_((bytes + kSpare + kHugePage - 1) & ~(kHugePage - 1)) {
   void* reserved =
       ::mmap(nullptr, mapped_ + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (reserved == MAP_FAILED) throw std::bad_alloc();
@@ -24,7 +24,7 @@ Memory::Memory(std::size_t bytes) : mapped_((bytes + kSpare + kHugePage - 1) & ~
     ::munmap(reinterpret_cast<void*>(aligned + mapped_), tail);
   }
   data_ = reinterpret_cast<std::byte*>(aligned);
-  ::madvise(data_, mapped_, MADV_HUGEPAGE);
+  ::madvise(data_, mapped_, pages == Pages::kHuge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
   std::memset(data_, 0xFF, mapped_);
 }
 

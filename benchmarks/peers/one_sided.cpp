@@ -65,8 +65,9 @@ OneSided::OneSided(const Job& job)
   const std::size_t record_bytes = record_words_ * sizeof(std::int32_t);
   rows_ = Window(received * job.options->row_bytes(), job.options->row_bytes());
   records_ = Window(received * record_bytes, record_bytes);
-  send_records_ = Memory(static_cast<std::size_t>(sum_of(job.routing->counts)) * record_bytes);
-  fetched_ = Memory(tokens_at_once(job) * static_cast<std::size_t>(job.ranks) * job.options->row_bytes());
+  send_records_ = Memory(static_cast<std::size_t>(sum_of(job.routing->counts)) * record_bytes, job.options->pages);
+  fetched_ =
+      Memory(tokens_at_once(job) * static_cast<std::size_t>(job.ranks) * job.options->row_bytes(), job.options->pages);
   expert_window_ = rows_.handle();
 }
 

@@ -28,6 +28,11 @@ Setters setters_of(Options& options) {
       {"--seed", [&](auto& flag, auto& value) { options.seed = number(flag, value); }},
       {"--routing", [&](auto&, auto& value) { options.routing = value; }},
       {"--json", [&](auto&, auto& value) { options.json = value; }},
+      {"--pages",
+       [&](auto&, auto& value) {
+         if (value != "small" && value != "huge") throw std::invalid_argument("--pages is small or huge");
+         options.pages = value == "huge" ? Pages::kHuge : Pages::kSmall;
+       }},
       {"--mode",
        [](auto&, auto& value) {
          if (value != "normal") throw std::invalid_argument("--mode is normal, not '" + value + "'");
@@ -70,7 +75,8 @@ Options parse_options(int argc, char** argv) {
 
 const char* usage() {
   return "mpirun -n RANKS mpi_peer [--tokens T] [--hidden H] [--topk K] [--experts E] [--routing uniform|FILE]\n"
-         "         [--iterations N] [--loop N] [--seed N] [--mode normal] [--direct-self] [--json FILE]\n"
+         "         [--iterations N] [--loop N] [--seed N] [--mode normal] [--pages small|huge]\n"
+         "         [--direct-self] [--json FILE]\n"
          "FILE holds int16 expert ids [ranks, T, K], -1 for none. --loop also times N round trips of dispatch,\n"
          "identity expert and combine, without a barrier between them. --direct-self adds a variant of alltoallv\n"
          "that keeps the rows which a rank sends to itself out of MPI.\n";

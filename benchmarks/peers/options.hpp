@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string>
 
+#include "memory.hpp"
+
 namespace peers {
 
 struct Options {
@@ -17,6 +19,7 @@ struct Options {
   int loop = 0;  // round trips of dispatch, expert and combine timed together; 0: none
   std::uint64_t seed = 1;
   bool direct_self = false;
+  Pages pages = Pages::kHuge;  // of private buffers; windows are MPI's
   std::string json;
   bool help = false;
 

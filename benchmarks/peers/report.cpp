@@ -44,7 +44,8 @@ void write_config(std::ostream& out, const Job& job) {
   out << "\"config\":{\"mode\":\"normal\",\"ranks\":" << job.ranks << ",\"tokens\":" << options.tokens
       << ",\"hidden\":" << options.hidden << ",\"topk\":" << options.topk << ",\"experts\":" << options.experts
       << ",\"dtype\":\"bf16\",\"routing\":\"" << options.routing << "\",\"iterations\":" << options.iterations
-      << ",\"loop\":" << options.loop << ",\"seed\":" << options.seed << '}';
+      << ",\"pages\":\"" << (options.pages == Pages::kHuge ? "huge" : "small") << "\",\"loop\":" << options.loop
+      << ",\"seed\":" << options.seed << '}';
 }
 
 }  // namespace
