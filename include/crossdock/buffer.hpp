@@ -23,7 +23,7 @@ enum class HugePages : std::uint8_t {
   kNever,  ///< normal pages
 };
 
-/// How a buffer is made. All fields but `arena_bytes` must be equal on all ranks.
+/// How a buffer is made. `max_experts` and `ranks_per_node` must be equal on all ranks.
 struct BufferOptions {
   /// Bytes of this rank's arena, where received rows live; get_arena_size_hint says how many an operation needs.
   /// Rounded up to whole pages; the pages are populated at construction. Zero is refused. May differ between ranks.
@@ -32,7 +32,8 @@ struct BufferOptions {
   int max_experts = 2048;
   /// Ranks that share memory; 0 means all of them.
   int ranks_per_node = 0;
-  /// Deadline of every wait of every operation that does not set its own.
+  /// Deadline of each half of an operation that does not set its own: of a dispatch's exchange of counts and places, of
+  /// its moving of rows, and of a whole combine.
   Milliseconds timeout{100'000};
   /// Deadline for making the buffer.
   Milliseconds setup_timeout{100'000};
@@ -42,7 +43,8 @@ struct BufferOptions {
 
 enum class Completion : std::uint8_t {
   kSynchronous,   ///< the call returns when the results may be used
-  kAsynchronous,  ///< the call returns early; the results may be used once the returned event has completed
+  kAsynchronous,  ///< the call returns early; the results may be used once the returned event has completed. A dispatch
+                  ///< without num_worst_tokens returns when the counts are known, so when every rank has called it
 };
 
 enum class Allocation : std::uint8_t {
@@ -54,66 +56,67 @@ enum class Allocation : std::uint8_t {
 struct OperationOptions {
   Completion completion = Completion::kSynchronous;
   Allocation allocation = Allocation::kCallerStream;
-  std::optional<Event> previous_event;   ///< the operation starts after this
-  std::optional<Milliseconds> timeout;   ///< deadline of each wait; BufferOptions::timeout if not set
+  std::optional<Event> previous_event{};  ///< the operation starts after this
+  std::optional<Milliseconds> timeout{};  ///< BufferOptions::timeout if not set
   Stream stream{};
 };
 
 /// Input of a dispatch on a rank with N tokens, H hidden, K top-k, S scales; R ranks, E experts.
-/// N may be 0 and may differ between ranks; everything else must be equal on all ranks.
+/// N, expert_alignment, the value of num_worst_tokens and config are each rank's own, N may be 0; dtypes, H, K, S, E
+/// and what is present must be equal on all ranks.
 struct DispatchInput {
-  Tensor x;                           ///< [N, H], any dtype, rows contiguous (stride 1 in the last dimension)
-  std::optional<Tensor> x_scales;     ///< [N, S], any dtype, any strides
-  std::optional<Tensor> topk_idx;     ///< int64 or int32 [N, K], ids in [0, E) or -1; empty optional: dispatched without
-                                      ///< top-k (an empty tensor is not that), then `layout` is required
-  std::optional<Tensor> topk_weights; ///< float32 [N, K]; present exactly if topk_idx is
-  std::optional<DispatchLayout> layout;  ///< as get_dispatch_layout gives it; computed from topk_idx if absent
-  int num_experts = 0;                ///< E; 0 takes it from `layout`
-  int expert_alignment = 1;           ///< returned per-expert counts are rounded up to a multiple of this, >= 1
+  Tensor x{};                        ///< [N, H], any dtype, rows contiguous (stride 1 in the last dimension)
+  std::optional<Tensor> x_scales{};  ///< [N, S], any dtype, any strides
+  std::optional<Tensor> topk_idx{};  ///< int64 or int32 [N, K], ids in [0, E) or -1; empty optional: dispatched without
+                                     ///< top-k (an empty tensor is not that), then `layout` is required
+  std::optional<Tensor> topk_weights{};    ///< float32 [N, K]; present exactly if topk_idx is
+  std::optional<DispatchLayout> layout{};  ///< as get_dispatch_layout gives it; computed from topk_idx if absent
+  int num_experts = 0;                     ///< E; 0 takes it from `layout`
+  int expert_alignment = 1;                ///< returned per-expert counts are rounded up to a multiple of this, >= 1
   /// Rows of the received tensors, whatever is received (as many or fewer): nothing of the result then depends on the
   /// counts. Requires top-k. Rows that are not received have top-k ids -1 and weights 0, and are else undefined.
-  std::optional<std::int64_t> num_worst_tokens;
-  std::optional<Config> config;
+  std::optional<std::int64_t> num_worst_tokens{};
+  std::optional<Config> config{};
 };
 
 /// A dispatch that repeats the routing of an earlier one on other rows: no counting, no top-k.
 struct CachedDispatchInput {
-  Tensor x;                        ///< [N, H'], N as in the handle's dispatch
-  std::optional<Tensor> x_scales;  ///< [N, S']
-  DispatchHandle handle;
-  std::optional<Config> config;
+  Tensor x{};                        ///< [N, H'], N as in the handle's dispatch
+  std::optional<Tensor> x_scales{};  ///< [N, S']
+  DispatchHandle handle{};
+  std::optional<Config> config{};
 };
 
 /// M rows received, ordered by (source rank, source token); a token appears once on each rank that owns one of its
 /// experts. The tensors are slabs of the arena.
 struct DispatchOutput {
-  Tensor recv_x;                            ///< [M, H], dtype of x
-  std::optional<Tensor> recv_x_scales;      ///< [M, S], dtype of x_scales, row-major
-  std::optional<Tensor> recv_topk_idx;      ///< dtype of topk_idx [M, K]: expert number within this rank, -1 elsewhere
-  std::optional<Tensor> recv_topk_weights;  ///< float32 [M, K]: 0 where the id is -1
+  Tensor recv_x{};                        ///< [M, H], dtype of x
+  std::optional<Tensor> recv_x_scales{};  ///< [M, S], dtype of x_scales, row-major
+  std::optional<Tensor> recv_topk_idx{};  ///< dtype of topk_idx [M, K]: expert number within this rank, -1 elsewhere
+  std::optional<Tensor> recv_topk_weights{};  ///< float32 [M, K]: 0 where the id is -1
   /// Selections of each local expert, rounded up to expert_alignment. Empty for cached and worst-case dispatches.
-  std::vector<std::int32_t> num_recv_tokens_per_expert;
-  DispatchHandle handle;
-  Event event;                              ///< complete already if the call was synchronous
+  std::vector<std::int32_t> num_recv_tokens_per_expert{};
+  DispatchHandle handle{};
+  Event event{};  ///< complete already if the call was synchronous
 };
 
 struct CombineInput {
-  Tensor x;                            ///< bfloat16 or float32 [M, H], one row per received row; rows contiguous. Read in
-                                       ///< place if it lies in the arena (see combine_input), else staged with one copy
-  DispatchHandle handle;
-  std::optional<Tensor> topk_weights;  ///< float32 [M, K], summed like x
-  std::optional<Tensor> bias_0;        ///< dtype of x [N, H]
-  std::optional<Tensor> bias_1;        ///< dtype of x [N, H]; requires bias_0
-  std::optional<Tensor> out;           ///< dtype of x [N, H], contiguous; allocated if absent
-  std::optional<Config> config;
+  Tensor x{};  ///< bfloat16 or float32 [M, H], one row per received row; rows contiguous. Read in
+               ///< place if it lies in the arena (see combine_input), else staged with one copy
+  DispatchHandle handle{};
+  std::optional<Tensor> topk_weights{};  ///< float32 [M, K], summed like x
+  std::optional<Tensor> bias_0{};        ///< dtype of x [N, H]
+  std::optional<Tensor> bias_1{};        ///< dtype of x [N, H]; requires bias_0
+  std::optional<Tensor> out{};           ///< dtype of x [N, H], contiguous; allocated if absent
+  std::optional<Config> config{};
 };
 
-/// combined_x[t] = round(bias_0[t] + bias_1[t] + sum over the ranks that got t, ascending, of their row for t), computed
-/// in float32 and rounded once to nearest even. A token that went nowhere gets the biases, or 0.
+/// combined_x[t] = round(bias_0[t] + bias_1[t] + sum over the ranks that got t, ascending, of their row for t),
+/// computed in float32 and rounded once to nearest even. A token that went nowhere gets the biases, or 0.
 struct CombineOutput {
-  Tensor combined_x;                              ///< [N, H], dtype of x
-  std::optional<Tensor> combined_topk_weights;    ///< float32 [N, K]: sum over the same ranks
-  Event event;
+  Tensor combined_x{};                            ///< [N, H], dtype of x
+  std::optional<Tensor> combined_topk_weights{};  ///< float32 [N, K]: sum over the same ranks
+  Event event{};
 };
 
 /// One rank's end of a group that dispatches and combines.
@@ -121,13 +124,13 @@ struct CombineOutput {
 /// Collective: the constructor and every operation are called by all ranks in the same order (get_dispatch_layout,
 /// combine_input, capture and destroy are local). Any number of buffers and groups may exist in one process.
 /// Threads: one thread at a time may call a buffer; results and events may go to any thread.
-/// Errors: if one rank's arguments are wrong, or ranks disagree, every rank's call throws the same Error, nothing has
-/// moved, and the buffer remains usable. A timeout or a lost peer breaks the buffer: every later operation throws kState,
-/// and destroy() still works.
+/// Errors: if one rank's arguments are wrong, or ranks disagree, every rank's call throws the same Error (a rank whose
+/// own arguments are wrong throws its own), nothing has moved, and the buffer remains usable. A timeout or a lost peer
+/// breaks the buffer: every later operation throws kState, and destroy() still works.
 class CROSSDOCK_EXPORT Buffer {
  public:
-  /// Throws kInvalidArgument (kMismatch where ranks disagree) for bad options, kBootstrap or kTimeout if peers do not come,
-  /// kSystem if the window cannot be had, kUnsupported for a device that this build cannot serve.
+  /// Throws kInvalidArgument (kMismatch where ranks disagree) for bad options, kBootstrap or kTimeout if peers do not
+  /// come, kSystem if the window cannot be had, kUnsupported for a device that this build cannot serve.
   Buffer(std::shared_ptr<Bootstrap> bootstrap, const BufferOptions& options);
   /// Calls destroy(). Never a collective, never throws.
   ~Buffer();
@@ -154,15 +157,16 @@ class CROSSDOCK_EXPORT Buffer {
   [[nodiscard]] DispatchOutput dispatch(const CachedDispatchInput& input, const OperationOptions& options = {});
   [[nodiscard]] CombineOutput combine(const CombineInput& input, const OperationOptions& options = {});
 
-  /// A tensor [handle.num_recv_rows(), hidden] in the arena, contents undefined: what experts write into it, combine reads
-  /// in place. Throws kCapacity with the bytes that would do if the arena has no room.
+  /// A tensor [handle.num_recv_rows(), hidden] in the arena, contents undefined: what experts write into it, combine
+  /// reads in place. Throws kCapacity with the bytes that would do if the arena has no room.
   [[nodiscard]] Tensor combine_input(const DispatchHandle& handle, std::int64_t hidden,
                                      DataType dtype = DataType::kBfloat16);
 
   /// The point reached by the caller's stream. On the host that is now: a complete event.
   [[nodiscard]] Event capture(Stream stream = {});
 
-  /// Phases of the last finished operation of this rank, in microseconds, for tools and tests.
+  /// Phases of the last finished operation of this rank, in microseconds, for tools and tests. A combine's place is its
+  /// staging; a dispatch's layout includes checking its arguments and waiting for previous_event.
   struct PhaseTimes {
     double layout_us = 0;    ///< counting and row offsets
     double announce_us = 0;  ///< exchanging counts, until all ranks had announced
@@ -172,8 +176,9 @@ class CROSSDOCK_EXPORT Buffer {
   };
   [[nodiscard]] PhaseTimes last_phase_times() const;
 
-  /// Leaves the group. Idempotent, local, bounded by the deadline of the operations that are still running; never throws.
-  /// Peers that wait for this rank get kPeerLost at once. Tensors from the arena stay valid.
+  /// Leaves the group, after the asynchronous operations that are queued have ended. Idempotent, local, bounded by
+  /// their deadlines; never throws. Peers that wait for this rank then get kPeerLost. Tensors from the arena stay
+  /// valid.
   void destroy() noexcept;
 
  private:

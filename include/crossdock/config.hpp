@@ -33,13 +33,13 @@ struct Config {
 
 /// What one rank receives in one throughput dispatch, to size its arena.
 struct ArenaSizeArgs {
-  std::int64_t num_recv_tokens = 0;       ///< rows received by this rank (at most ranks * tokens per rank)
-  std::int64_t row_bytes = 0;             ///< hidden * bytes per element of x
-  std::int64_t num_scales = 0;            ///< scales per row
-  std::int64_t scale_bytes = 4;           ///< bytes per scale
-  std::int64_t num_topk = 0;              ///< 0 if dispatched without top-k
-  std::int64_t combine_row_bytes = 0;     ///< bytes of a row that combine_input() or staging holds; 0 if not in the arena
-  int operations_in_flight = 1;           ///< how many dispatches' results are alive at once
+  std::int64_t num_recv_tokens = 0;    ///< rows received by this rank (at most ranks * tokens per rank)
+  std::int64_t row_bytes = 0;          ///< hidden * bytes per element of x
+  std::int64_t num_scales = 0;         ///< scales per row
+  std::int64_t scale_bytes = 4;        ///< bytes per scale
+  std::int64_t num_topk = 0;           ///< 0 if dispatched without top-k
+  std::int64_t combine_row_bytes = 0;  ///< bytes of a row that combine_input() or staging holds; 0 if not in the arena
+  int operations_in_flight = 1;        ///< how many dispatches' results are alive at once
 };
 /// Bytes of arena that hold the tensors of that dispatch, alignment included.
 /// Throws kInvalidArgument for negative fields and kCapacity if the result does not fit 64 bits.

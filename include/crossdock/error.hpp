@@ -29,10 +29,10 @@ enum class ErrorCode : std::uint8_t {
 
 /// What a wait that failed was waiting for.
 struct WaitFailure {
-  std::string operation;     ///< "dispatch", "combine", "bootstrap", ...
-  std::string phase;         ///< "announce", "place", "send", ...
-  std::uint64_t epoch = 0;   ///< number of the operation in its buffer, from 1
-  int rank = -1;             ///< the rank waited for
+  std::string operation;    ///< "dispatch", "combine", "bootstrap", ...
+  std::string phase;        ///< "announce", "place", "send", ...
+  std::uint64_t epoch = 0;  ///< number of the operation in its buffer, from 1
+  int rank = -1;            ///< the rank waited for
   std::uint64_t expected = 0;
   std::uint64_t seen = 0;
 };

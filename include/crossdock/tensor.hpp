@@ -29,7 +29,8 @@ class CROSSDOCK_EXPORT Tensor {
 
   /// Row-major view of caller-owned memory. `data` may be null only if the tensor has no elements.
   /// Throws kInvalidArgument for a negative extent, more than kMaxDimensions, or null data with elements.
-  [[nodiscard]] static Tensor borrow(void* data, DataType dtype, std::span<const std::int64_t> shape, Device device = {});
+  [[nodiscard]] static Tensor borrow(void* data, DataType dtype, std::span<const std::int64_t> shape,
+                                     Device device = {});
   [[nodiscard]] static Tensor borrow(void* data, DataType dtype, std::initializer_list<std::int64_t> shape,
                                      Device device = {});
   /// The same for memory that is only read.

@@ -48,8 +48,8 @@ struct CombineRequest {
   std::optional<Tensor> topk_weights;  ///< float32 [M, K], contiguous
   std::optional<Tensor> bias_0;        ///< [N, H], rows contiguous
   std::optional<Tensor> bias_1;
-  Tensor out;                          ///< [N, H], contiguous
-  std::optional<Tensor> out_weights;   ///< float32 [N, K], contiguous; exactly if topk_weights is set
+  Tensor out;                         ///< [N, H], contiguous
+  std::optional<Tensor> out_weights;  ///< float32 [N, K], contiguous; exactly if topk_weights is set
   std::shared_ptr<const DispatchHandle::State> handle;
 };
 
@@ -68,11 +68,11 @@ class DispatchOperation {
 /// every epoch is either started or refused by every rank.
 ///
 /// Failure: an operation that all ranks refuse together (bad argument on some rank, mismatch, no room) throws Error on
-/// all of them, leaves nothing behind, and the backend goes on. A timeout or a lost peer breaks the backend: the error is
-/// published to the peers, later operations throw kState, and only close() is left.
-/// Threads: operations may be started in one thread and finished in another; two may be in progress at once; starts come
-/// in the order of epochs.
-/// Memory: input tensors are read until the operation returns; results and windows live as long as a tensor refers to them.
+/// all of them, leaves nothing behind, and the backend goes on. A timeout or a lost peer breaks the backend: the error
+/// is published to the peers, later operations throw kState, and only close() is left. Threads: an operation may be
+/// started in one thread and finished in another, and two threads may each be in an operation. Epochs need not be
+/// started in order, but an epoch that is never started holds up the ones that are far ahead of it. Memory: input
+/// tensors are read until the operation returns; results and windows live as long as a tensor refers to them.
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -83,8 +83,8 @@ class Backend {
                                                                           const Deadline& deadline) = 0;
   /// A whole combine.
   virtual Buffer::PhaseTimes combine(const CombineRequest& request, const Deadline& deadline) = 0;
-  /// Tells the peers that this rank will not do this epoch's operation, and why; their calls throw the same. Does not wait
-  /// for them to hear it.
+  /// Tells the peers that this rank will not do this epoch's operation, and why; their calls throw the same. Does not
+  /// wait for them to hear it.
   virtual void refuse(std::uint64_t epoch, const Error& reason, const Deadline& deadline) = 0;
 
   /// A tensor in this rank's window. Throws kCapacity, with the bytes that would do, if there is no room.

@@ -18,6 +18,10 @@ static_assert(sizeof(Bfloat16) == 2);
 inline constexpr std::uint16_t kBfloat16Nan = 0x7FC0;
 inline constexpr std::uint32_t kFloat32Nan = 0x7FC00000;
 
+[[nodiscard]] inline float with_canonical_nan(float value) noexcept {
+  return value != value ? std::bit_cast<float>(kFloat32Nan) : value;
+}
+
 [[nodiscard]] inline float to_float(Bfloat16 value) noexcept {
   return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16U);
 }

@@ -27,7 +27,8 @@ cpu_set_t allowed_cores() {
   if (::sched_getaffinity(0, sizeof(set), &set) == 0) return set;
   // More cores than the set has room for: taken as all that it has.
   CPU_ZERO(&set);
-  for (int core = 0; core < std::min(static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN)), CPU_SETSIZE); ++core) CPU_SET(core, &set);
+  for (int core = 0; core < std::min(static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN)), CPU_SETSIZE); ++core)
+    CPU_SET(core, &set);
   return set;
 }
 

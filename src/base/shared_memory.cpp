@@ -28,10 +28,12 @@ std::byte* map_shared(int fd, std::size_t bytes) {
   void* reserved = ::mmap(nullptr, bytes + alignment, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (reserved == MAP_FAILED) return nullptr;
   auto* const begin = static_cast<std::byte*>(reserved);
-  const std::size_t head = round_up(reinterpret_cast<std::uintptr_t>(begin), alignment) - reinterpret_cast<std::uintptr_t>(begin);
+  const std::size_t head =
+      round_up(reinterpret_cast<std::uintptr_t>(begin), alignment) - reinterpret_cast<std::uintptr_t>(begin);
   std::byte* const data = begin + head;
-  // Where this fails, the kernel may have removed the reservation already (it does for reserved huge pages), and another
-  // thread may have mapped something there since. So only what surrounds it is given back: that is certainly still ours.
+  // Where this fails, the kernel may have removed the reservation already (it does for reserved huge pages), and
+  // another thread may have mapped something there since. So only what surrounds it is given back: that is certainly
+  // still ours.
   const bool is_mapped = ::mmap(data, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED;
   if (head > 0) ::munmap(begin, head);
   if (head < alignment) ::munmap(data + bytes, alignment - head);
@@ -39,10 +41,13 @@ std::byte* map_shared(int fd, std::size_t bytes) {
 }
 
 /// A file with reserved huge pages, or an invalid descriptor.
-FileDescriptor make_reserved_huge_file() { return FileDescriptor(::memfd_create("crossdock", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB)); }
+FileDescriptor make_reserved_huge_file() {
+  return FileDescriptor(::memfd_create("crossdock", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB));
+}
 
 /// A file with transparent huge pages, or an invalid descriptor. The kernel's own shared-memory mount (memfd) has them
-/// switched off by default; a tmpfs mount of our own, never attached to any path, may switch them on. Needs the right to mount.
+/// switched off by default; a tmpfs mount of our own, never attached to any path, may switch them on. Needs the right
+/// to mount.
 FileDescriptor make_transparent_huge_file(std::size_t bytes) {
   const FileDescriptor context(::fsopen("tmpfs", FSOPEN_CLOEXEC));
   if (!context.valid()) return {};

@@ -1,5 +1,5 @@
-// Anonymous memory that other processes can map by its file descriptor. Nothing of it has a name, so nothing is left behind by
-// a crash.
+// Anonymous memory that other processes can map by its file descriptor. Nothing of it has a name, so nothing is left
+// behind by a crash.
 #pragma once
 
 #include <cstddef>
@@ -14,8 +14,8 @@ enum class PageKind : unsigned char { kNormal, kTransparentHuge, kReservedHuge }
 
 class SharedMemory {
  public:
-  /// New memory of at least `bytes`, zeroed, every page populated. With `huge`, tries reserved huge pages, then transparent
-  /// ones, and falls back to normal pages. Throws kSystem, or kCapacity if the memory is not there.
+  /// New memory of at least `bytes`, zeroed, every page populated. With `huge`, tries reserved huge pages, then
+  /// transparent ones, and falls back to normal pages. Throws kSystem, or kCapacity if the memory is not there.
   [[nodiscard]] static SharedMemory create(std::size_t bytes, bool huge);
   /// Maps memory that another process created; `bytes` as its size() says. Page tables are populated.
   [[nodiscard]] static SharedMemory attach(FileDescriptor fd, std::size_t bytes);

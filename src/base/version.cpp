@@ -1,7 +1,8 @@
 #include <crossdock/version.hpp>
 
 #define CROSSDOCK_TEXT_OF(x) #x
-#define CROSSDOCK_DOTTED(major, minor, patch) CROSSDOCK_TEXT_OF(major) "." CROSSDOCK_TEXT_OF(minor) "." CROSSDOCK_TEXT_OF(patch)
+#define CROSSDOCK_DOTTED(major, minor, patch) \
+  CROSSDOCK_TEXT_OF(major) "." CROSSDOCK_TEXT_OF(minor) "." CROSSDOCK_TEXT_OF(patch)
 
 namespace crossdock {
 

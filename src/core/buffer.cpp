@@ -25,9 +25,7 @@ int Buffer::num_ranks() const noexcept { return impl_->topology().num_ranks; }
 const Topology& Buffer::topology() const noexcept { return impl_->topology(); }
 bool Buffer::is_available() const noexcept { return impl_->is_available(); }
 std::size_t Buffer::arena_bytes_free() const { return impl_->backend().arena_bytes_free(); }
-std::size_t Buffer::arena_bytes_total() const noexcept {
-  return impl_->is_available() ? impl_->backend().arena_bytes_total() : 0;
-}
+std::size_t Buffer::arena_bytes_total() const noexcept { return impl_->arena_bytes_total(); }
 Buffer::ExpertRange Buffer::local_experts(int num_experts) const { return impl_->local_experts(num_experts); }
 
 DispatchLayout Buffer::get_dispatch_layout(const Tensor& topk_idx, int num_experts, const OperationOptions& options) {

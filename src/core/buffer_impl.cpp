@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.hpp"
+#include "base/logging.hpp"
 #include "core/registry.hpp"
 #include "plan/layout.hpp"
 
@@ -38,14 +39,15 @@ plan::TopkIds topk_ids_of(const Tensor& topk_idx) {
   return ids;
 }
 
-/// A layout that the caller brought must agree with itself: rows are sent by the membership table, room is made by counts.
+/// A layout that the caller brought must agree with itself: rows are sent by the membership table, room is made by
+/// counts.
 void check_counts(const DispatchLayout& layout, const plan::RouteTable& route) {
   std::vector<std::int32_t> counted(static_cast<std::size_t>(layout.num_tokens_per_rank.size(0)));
   for (const std::int32_t rank : route.rank) ++counted[static_cast<std::size_t>(rank)];
   const auto given = int32_span(layout.num_tokens_per_rank);
   for (std::size_t rank = 0; rank < counted.size(); ++rank) {
-    require(given[rank] == counted[rank], "num_tokens_per_rank says {} tokens for rank {}, but is_token_in_rank has {}", given[rank],
-            rank, counted[rank]);
+    require(given[rank] == counted[rank], "num_tokens_per_rank says {} tokens for rank {}, but is_token_in_rank has {}",
+            given[rank], rank, counted[rank]);
   }
 }
 
@@ -61,7 +63,11 @@ auto Buffer::Impl::or_refuse(std::uint64_t epoch, std::string_view operation, Mi
     return body();
   } catch (const std::exception& error) {
     const Error reason = named(error, operation);
-    backend_->refuse(epoch, reason, Deadline(timeout));
+    try {
+      backend_->refuse(epoch, reason, Deadline(timeout));
+    } catch (const Error& unheard) {
+      logger().warn("rank {}: the other ranks could not be told: {}", rank_, unheard.what());
+    }
     throw reason;
   }
 }
@@ -71,8 +77,10 @@ Error Buffer::Impl::named(const std::exception& error, std::string_view operatio
   Error result(ours != nullptr ? ours->code() : ErrorCode::kCapacity,
                fmt::format("rank {}: {}: {}", rank_, operation, error.what()),
                ours != nullptr ? ours->where() : std::source_location::current());
-  result.with_rank(rank_);
-  return result;
+  if (ours == nullptr) return result.with_rank(rank_);
+  result.with_system_error(ours->system_error());
+  if (ours->wait()) result.with_wait(*ours->wait());
+  return result.with_rank(ours->rank() >= 0 ? ours->rank() : rank_);
 }
 
 Buffer::Impl::Impl(Bootstrap& bootstrap, const BufferOptions& options)
@@ -97,7 +105,8 @@ Buffer::ExpertRange Buffer::Impl::local_experts(int num_experts) const {
 std::uint64_t Buffer::Impl::next_epoch(std::string_view operation) {
   if (!backend_) throw make_error(ErrorCode::kState, "rank {}: {}: the buffer was destroyed", rank_, operation);
   if (backend_->is_broken()) {
-    throw make_error(ErrorCode::kState, "rank {}: {}: an earlier error broke this buffer; make a new one", rank_, operation);
+    throw make_error(ErrorCode::kState, "rank {}: {}: an earlier error broke this buffer; make a new one", rank_,
+                     operation);
   }
   return ++last_epoch_;
 }
@@ -120,7 +129,8 @@ DispatchLayout Buffer::Impl::compute_layout(const Tensor& topk_idx, int num_expe
   return layout;
 }
 
-DispatchLayout Buffer::Impl::get_dispatch_layout(const Tensor& topk_idx, int num_experts, const OperationOptions& options) {
+DispatchLayout Buffer::Impl::get_dispatch_layout(const Tensor& topk_idx, int num_experts,
+                                                 const OperationOptions& options) {
   static_cast<void>(backend());  // throws if it was destroyed
   try {
     check_options(options);
@@ -276,9 +286,12 @@ void Buffer::Impl::check_handle(const DispatchHandle& handle) const {
 Tensor Buffer::Impl::combine_input(const DispatchHandle& handle, std::int64_t hidden, DataType dtype) {
   static_cast<void>(backend());
   try {
+    if (backend_->is_broken())
+      throw make_error(ErrorCode::kState, "an earlier error broke this buffer; make a new one");
     check_handle(handle);
     require(hidden >= 1, "hidden is {}, at least 1 is allowed", hidden);
-    require(dtype == DataType::kBfloat16 || dtype == DataType::kFloat32, "dtype {}, bfloat16 or float32 is allowed", name_of(dtype));
+    require(dtype == DataType::kBfloat16 || dtype == DataType::kFloat32, "dtype {}, bfloat16 or float32 is allowed",
+            name_of(dtype));
     return backend_->allocate(dtype, std::array{handle.num_recv_rows(), hidden});
   } catch (const Error& error) {
     throw named(error, "combine_input");

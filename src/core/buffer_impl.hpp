@@ -26,9 +26,11 @@ class Buffer::Impl {
   [[nodiscard]] const Topology& topology() const noexcept { return topology_; }
   [[nodiscard]] bool is_available() const noexcept { return backend_ && !backend_->is_broken(); }
   [[nodiscard]] const backend::Backend& backend() const;
+  [[nodiscard]] std::size_t arena_bytes_total() const noexcept { return backend_ ? backend_->arena_bytes_total() : 0; }
   [[nodiscard]] ExpertRange local_experts(int num_experts) const;
 
-  [[nodiscard]] DispatchLayout get_dispatch_layout(const Tensor& topk_idx, int num_experts, const OperationOptions& options);
+  [[nodiscard]] DispatchLayout get_dispatch_layout(const Tensor& topk_idx, int num_experts,
+                                                   const OperationOptions& options);
   [[nodiscard]] DispatchOutput dispatch(const DispatchInput& input, const OperationOptions& options);
   [[nodiscard]] DispatchOutput dispatch(const CachedDispatchInput& input, const OperationOptions& options);
   [[nodiscard]] CombineOutput combine(const CombineInput& input, const OperationOptions& options);

@@ -19,6 +19,13 @@ const DispatchHandle::State& checked(const std::shared_ptr<const DispatchHandle:
   return *state;
 }
 
+/// With a worst-case token count the counts are known at the end only; and if the dispatch failed they do not fit the
+/// tensors.
+const DispatchHandle::State& completed(const std::shared_ptr<const DispatchHandle::State>& state) {
+  checked(state).completion.wait();
+  return *state;
+}
+
 /// A tensor that owns the vector's elements.
 Tensor to_tensor(std::vector<std::int32_t> values, std::initializer_list<std::int64_t> shape) {
   auto owner = std::make_shared<std::vector<std::int32_t>>(std::move(values));
@@ -29,20 +36,19 @@ Tensor to_tensor(std::vector<std::int32_t> values, std::initializer_list<std::in
 }  // namespace
 
 std::int64_t DispatchHandle::num_tokens() const { return checked(state_).route.num_tokens(); }
-std::int64_t DispatchHandle::num_recv_tokens() const { return checked(state_).num_recv_tokens(); }
+std::int64_t DispatchHandle::num_recv_tokens() const { return completed(state_).num_recv_tokens(); }
 std::int64_t DispatchHandle::num_recv_rows() const { return checked(state_).num_recv_rows; }
-Tensor DispatchHandle::recv_src_idx() const { return checked(state_).recv_src_idx; }
+Tensor DispatchHandle::recv_src_idx() const { return completed(state_).recv_src_idx; }
 
 Tensor DispatchHandle::rank_prefix_matrix() const {
-  const State& state = checked(state_);
+  const State& state = completed(state_);
   const std::int64_t num_ranks = state.counts.num_ranks();
   return to_tensor(plan::rank_prefix_matrix(state.counts), {num_ranks, num_ranks});
 }
 
 ParityMatrices DispatchHandle::parity_matrices(int num_channels) const {
   require(num_channels >= 1, "{} channels, at least 1 is allowed", num_channels);
-  const State& state = checked(state_);
-  state.completion.wait();  // throws if the dispatch failed: then the counts do not fit the tensors
+  const State& state = completed(state_);
   const int num_ranks = state.counts.num_ranks();
   const std::span<const std::int32_t> received(state.recv_src_idx.data_as<std::int32_t>(),
                                                static_cast<std::size_t>(state.num_recv_tokens()));
@@ -55,7 +61,8 @@ ParityMatrices DispatchHandle::parity_matrices(int num_channels) const {
                 {num_ranks, num_channels});
   result.recv_src_idx = state.recv_src_idx;
   result.is_token_in_rank = state.is_token_in_rank;
-  result.send_head = to_tensor(plan::send_head(state.route, num_ranks, num_channels), {state.route.num_tokens(), num_ranks});
+  result.send_head =
+      to_tensor(plan::send_head(state.route, num_ranks, num_channels), {state.route.num_tokens(), num_ranks});
   return result;
 }
 

@@ -10,8 +10,8 @@
 
 namespace crossdock {
 
-/// The backend for options.device. Collective. Throws kUnsupported, on every rank that asked for it, for a device that this
-/// build has no backend for.
+/// The backend for options.device. Collective. Throws kUnsupported, on every rank that asked for it, for a device that
+/// this build has no backend for.
 [[nodiscard]] std::unique_ptr<backend::Backend> make_backend(Bootstrap& bootstrap, const BufferOptions& options);
 
 }  // namespace crossdock

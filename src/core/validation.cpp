@@ -25,10 +25,10 @@ void check_contiguous(const Tensor& tensor, const char* name) {
 }
 
 void check_rows_contiguous(const Tensor& tensor, const char* name) {
-  require(tensor.stride(1) == 1 || tensor.size(1) <= 1, "rows of {} must be contiguous: stride 1 in dimension 1, not {}", name,
-          tensor.stride(1));
-  require(tensor.stride(0) >= tensor.size(1) || tensor.size(0) <= 1, "rows of {} overlap: stride {} for {} elements", name,
-          tensor.stride(0), tensor.size(1));
+  require(tensor.stride(1) == 1 || tensor.size(1) <= 1,
+          "rows of {} must be contiguous: stride 1 in dimension 1, not {}", name, tensor.stride(1));
+  require(tensor.stride(0) >= tensor.size(1) || tensor.size(0) <= 1, "rows of {} overlap: stride {} for {} elements",
+          name, tensor.stride(0), tensor.size(1));
 }
 
 void check_x(const Tensor& x, const Limits& limits) {
@@ -42,19 +42,21 @@ void check_x(const Tensor& x, const Limits& limits) {
 
 void check_scales(const Tensor& scales, std::int64_t rows, const Limits& limits) {
   check_matrix(scales, "x_scales", rows, limits);
-  require(scales.size(1) <= std::numeric_limits<std::int32_t>::max(), "x_scales is {}: too many columns", scales.description());
+  require(scales.size(1) <= std::numeric_limits<std::int32_t>::max(), "x_scales is {}: too many columns",
+          scales.description());
 }
 
 void check_num_experts(int num_experts, const Limits& limits) {
   require(num_experts >= 1, "num_experts is {}, at least 1 is allowed", num_experts);
-  require(num_experts <= limits.max_experts, "num_experts is {}, but the buffer was made for at most {} (BufferOptions::max_experts)",
-          num_experts, limits.max_experts);
+  require(num_experts <= limits.max_experts,
+          "num_experts is {}, but the buffer was made for at most {} (BufferOptions::max_experts)", num_experts,
+          limits.max_experts);
 }
 
 void check_layout(const DispatchLayout& layout, const DispatchInput& input, const Limits& limits) {
   const auto check_counts = [&](const Tensor& tensor, const char* name) {
-    require(tensor.dimensions() == 1 && tensor.dtype() == DataType::kInt32, "{} is {}, int32 of one dimension is allowed", name,
-            tensor.description());
+    require(tensor.dimensions() == 1 && tensor.dtype() == DataType::kInt32,
+            "{} is {}, int32 of one dimension is allowed", name, tensor.description());
     check_contiguous(tensor, name);
     check_device(tensor, name, limits);
   };
@@ -63,13 +65,14 @@ void check_layout(const DispatchLayout& layout, const DispatchInput& input, cons
           layout.num_tokens_per_rank.size(0), limits.num_ranks);
   check_counts(layout.num_tokens_per_expert, "num_tokens_per_expert");
   require(input.num_experts == 0 || layout.num_tokens_per_expert.size(0) == input.num_experts,
-          "num_tokens_per_expert has {} entries, but num_experts is {}", layout.num_tokens_per_expert.size(0), input.num_experts);
+          "num_tokens_per_expert has {} entries, but num_experts is {}", layout.num_tokens_per_expert.size(0),
+          input.num_experts);
   const Tensor& membership = layout.is_token_in_rank;
   check_matrix(membership, "is_token_in_rank", input.x.size(0), limits);
   require(membership.dtype() == DataType::kBool || membership.dtype() == DataType::kUint8,
           "is_token_in_rank is {}, bool is allowed", membership.description());
-  require(membership.size(1) == limits.num_ranks, "is_token_in_rank is {}, but there are {} ranks", membership.description(),
-          limits.num_ranks);
+  require(membership.size(1) == limits.num_ranks, "is_token_in_rank is {}, but there are {} ranks",
+          membership.description(), limits.num_ranks);
   check_contiguous(membership, "is_token_in_rank");
 }
 
@@ -82,8 +85,8 @@ void check_id_range(const Tensor& topk_idx, int num_experts) {
   bool all_allowed = true;
   for (std::int64_t i = 0; i < count; ++i) all_allowed &= is_allowed(ids[i]);  // without branches: it runs on every id
   for (std::int64_t i = 0; i < count && !all_allowed; ++i) {
-    require(is_allowed(ids[i]), "topk_idx[{}][{}] is {}; allowed are -1 and 0 to {}", i / topk_idx.size(1), i % topk_idx.size(1),
-            ids[i], num_experts - 1);
+    require(is_allowed(ids[i]), "topk_idx[{}][{}] is {}; allowed are -1 and 0 to {}", i / topk_idx.size(1),
+            i % topk_idx.size(1), ids[i], num_experts - 1);
   }
 }
 
@@ -99,8 +102,9 @@ void check_topk(const DispatchInput& input, const Limits& limits) {
   const Tensor& weights = *input.topk_weights;
   require(weights.dtype() == DataType::kFloat32, "topk_weights is {}, float32 is allowed", weights.description());
   check_matrix(weights, "topk_weights", input.x.size(0), limits);
-  require(weights.size(1) == input.topk_idx->size(1), "topk_weights is {} but topk_idx is {}: their shapes must be equal",
-          weights.description(), input.topk_idx->description());
+  require(weights.size(1) == input.topk_idx->size(1),
+          "topk_weights is {} but topk_idx is {}: their shapes must be equal", weights.description(),
+          input.topk_idx->description());
   check_contiguous(weights, "topk_weights");
   if (!input.layout) return;  // computing it looks at the ids
   if (input.topk_idx->dtype() == DataType::kInt64) {
@@ -130,7 +134,8 @@ void check_options(const OperationOptions& options) {
 }
 
 int num_experts_of(const DispatchInput& input) {
-  if (input.num_experts != 0 || !input.layout || !input.layout->num_tokens_per_expert.defined()) return input.num_experts;
+  if (input.num_experts != 0 || !input.layout || !input.layout->num_tokens_per_expert.defined())
+    return input.num_experts;
   return static_cast<int>(input.layout->num_tokens_per_expert.size(0));
 }
 
@@ -138,7 +143,8 @@ void check_topk_idx(const Tensor& topk_idx, int num_experts, const Limits& limit
   check_num_experts(num_experts, limits);
   require(topk_idx.dtype() == DataType::kInt64 || topk_idx.dtype() == DataType::kInt32,
           "topk_idx is {}, int64 or int32 is allowed", topk_idx.description());
-  require(topk_idx.dimensions() == 2, "topk_idx has {} dimensions, 2 are allowed: [tokens, top-k]", topk_idx.dimensions());
+  require(topk_idx.dimensions() == 2, "topk_idx has {} dimensions, 2 are allowed: [tokens, top-k]",
+          topk_idx.dimensions());
   require(topk_idx.size(1) >= 1 && topk_idx.size(1) <= std::numeric_limits<std::int32_t>::max(),
           "topk_idx is {}, but top-k must be at least 1 (absent top-k is an empty optional)", topk_idx.description());
   check_contiguous(topk_idx, "topk_idx");
@@ -160,16 +166,16 @@ void check_dispatch(const DispatchInput& input, const Limits& limits) {
 void check_cached_dispatch(const CachedDispatchInput& input, const Limits& limits) {
   require(input.handle.defined(), "a cached dispatch needs the handle of an earlier dispatch");
   check_x(input.x, limits);
-  require(input.x.size(0) == input.handle.num_tokens(), "x has {} rows, but the handle's dispatch had {} tokens", input.x.size(0),
-          input.handle.num_tokens());
+  require(input.x.size(0) == input.handle.num_tokens(), "x has {} rows, but the handle's dispatch had {} tokens",
+          input.x.size(0), input.handle.num_tokens());
   if (input.x_scales) check_scales(*input.x_scales, input.x.size(0), limits);
   if (input.config) input.config->validate();
 }
 
 void check_combine(const CombineInput& input, const Limits& limits) {
   require(input.handle.defined(), "combine needs the handle of a dispatch");
-  require(input.x.dtype() == DataType::kBfloat16 || input.x.dtype() == DataType::kFloat32, "x is {}, bfloat16 or float32 is allowed",
-          input.x.description());
+  require(input.x.dtype() == DataType::kBfloat16 || input.x.dtype() == DataType::kFloat32,
+          "x is {}, bfloat16 or float32 is allowed", input.x.description());
   check_x(input.x, limits);
   const std::int64_t rows = input.handle.num_recv_rows();
   require(input.x.size(0) == rows, "x has {} rows, but the dispatch returned {}", input.x.size(0), rows);
@@ -177,7 +183,8 @@ void check_combine(const CombineInput& input, const Limits& limits) {
     require(input.topk_weights->dtype() == DataType::kFloat32, "topk_weights is {}, float32 is allowed",
             input.topk_weights->description());
     check_matrix(*input.topk_weights, "topk_weights", rows, limits);
-    require(input.topk_weights->size(1) >= 1, "topk_weights is {}, but top-k must be at least 1", input.topk_weights->description());
+    require(input.topk_weights->size(1) >= 1, "topk_weights is {}, but top-k must be at least 1",
+            input.topk_weights->description());
     check_contiguous(*input.topk_weights, "topk_weights");
   }
   require(input.bias_0.has_value() || !input.bias_1.has_value(), "bias_1 without bias_0");

@@ -1,5 +1,5 @@
-// Are the arguments of an operation right on this rank? Every check throws kInvalidArgument, saying what was given and what is
-// allowed; the caller adds the rank.
+// Are the arguments of an operation right on this rank? Every check throws kInvalidArgument, saying what was given and
+// what is allowed; the caller adds the rank.
 #pragma once
 
 #include <crossdock/buffer.hpp>

@@ -20,8 +20,8 @@ class Worker {
   /// Runs what is queued, then ends.
   ~Worker() { stop(); }
 
-  /// Queues a job; the event completes when it has run, with what it threw. The job is destroyed before that, so what it
-  /// holds is free by then.
+  /// Queues a job; the event completes when it has run, with what it threw. The job is destroyed before that, so what
+  /// it holds is free by then.
   [[nodiscard]] Event run(std::function<void()> job);
   /// Runs what is queued, then ends the thread. Idempotent.
   void stop() noexcept;

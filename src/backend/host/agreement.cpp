@@ -54,7 +54,8 @@ bool is_equal(const Announcement& a, const Announcement& b) {
          a.handle_epoch == b.handle_epoch;
 }
 
-[[noreturn]] void throw_mismatch(const Announcement& first, const Announcement& other, int rank, std::string_view operation) {
+[[noreturn]] void throw_mismatch(const Announcement& first, const Announcement& other, int rank,
+                                 std::string_view operation) {
   for (const Field& field : kFields) {
     const std::string at_first = field.describe(first);
     const std::string at_other = field.describe(other);

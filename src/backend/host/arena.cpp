@@ -36,9 +36,8 @@ std::optional<Tensor> Arena::try_allocate(DataType dtype, std::span<const std::i
     if (piece->second > bytes) free_.emplace(offset + bytes, piece->second - bytes);
     free_.erase(piece);
   }
-  const std::shared_ptr<void> slab(base + offset, [arena = shared_from_this(), offset, bytes](void*) noexcept {
-    arena->release(offset, bytes);
-  });
+  const std::shared_ptr<void> slab(
+      base + offset, [arena = shared_from_this(), offset, bytes](void*) noexcept { arena->release(offset, bytes); });
   return Tensor::own(slab, base + offset, dtype, shape);
 }
 
@@ -52,7 +51,8 @@ std::optional<std::uint64_t> Arena::offset_of(const void* data, std::size_t byte
 
 std::size_t Arena::bytes_free() const {
   const std::lock_guard lock(mutex_);
-  return std::accumulate(free_.begin(), free_.end(), std::size_t{0}, [](auto sum, const auto& p) { return sum + p.second; });
+  return std::accumulate(free_.begin(), free_.end(), std::size_t{0},
+                         [](auto sum, const auto& p) { return sum + p.second; });
 }
 
 std::size_t Arena::largest_free() const {

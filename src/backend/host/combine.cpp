@@ -7,6 +7,7 @@
 #include "backend/host/agreement.hpp"
 #include "backend/host/kernels.hpp"
 #include "backend/host/stopwatch.hpp"
+#include "base/bfloat16.hpp"
 #include "base/error.hpp"
 
 namespace crossdock::host {
@@ -152,16 +153,20 @@ void Combine::reduce_weights() const {
   std::vector<const float*> sources(static_cast<std::size_t>(group_.num_ranks()));
   for (int r = 0; r < group_.num_ranks(); ++r) {
     const std::byte* base = group_.windows.data(r) + group_.windows.slot(r, request_.epoch).announcement.weights_offset;
-    sources[static_cast<std::size_t>(r)] = reinterpret_cast<const float*>(base) +
-                                           static_cast<std::size_t>(request_.handle->counts.row_begin(group_.rank(), r)) * num_topk;
+    sources[static_cast<std::size_t>(r)] =
+        reinterpret_cast<const float*>(base) +
+        static_cast<std::size_t>(request_.handle->counts.row_begin(group_.rank(), r)) * num_topk;
   }
   auto* out = request_.out_weights->data_as<float>();
   for (std::size_t token = 0; token < static_cast<std::size_t>(route.num_tokens()); ++token, out += num_topk) {
     std::memset(out, 0, num_topk * sizeof(float));
-    for (auto i = static_cast<std::size_t>(route.begin[token]); i < static_cast<std::size_t>(route.begin[token + 1]); ++i) {
-      const float* from = sources[static_cast<std::size_t>(route.rank[i])] + static_cast<std::size_t>(route.row[i]) * num_topk;
+    for (auto i = static_cast<std::size_t>(route.begin[token]); i < static_cast<std::size_t>(route.begin[token + 1]);
+         ++i) {
+      const float* from =
+          sources[static_cast<std::size_t>(route.rank[i])] + static_cast<std::size_t>(route.row[i]) * num_topk;
       for (std::size_t k = 0; k < num_topk; ++k) out[k] += from[k];
     }
+    for (std::size_t k = 0; k < num_topk; ++k) out[k] = with_canonical_nan(out[k]);
   }
 }
 

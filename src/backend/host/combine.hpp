@@ -22,7 +22,7 @@ class Combine {
 
   Group& group_;
   const backend::CombineRequest& request_;
-  Tensor x_;                        ///< where the others read
+  Tensor x_;  ///< where the others read
   std::optional<Tensor> weights_;
 };
 

@@ -27,7 +27,9 @@ Dispatch::Dispatch(std::shared_ptr<Group> group, const backend::DispatchRequest&
       handle_(*request_.handle),
       experts_(std::max(handle_.num_experts, 1), group_->num_ranks()) {}
 
-std::size_t Dispatch::row_bytes() const { return static_cast<std::size_t>(request_.x.size(1)) * size_of(request_.x.dtype()); }
+std::size_t Dispatch::row_bytes() const {
+  return static_cast<std::size_t>(request_.x.size(1)) * size_of(request_.x.dtype());
+}
 
 void Dispatch::start(const Deadline& deadline) {
   group_->signals.open_epoch(request_.epoch, kName, deadline);
@@ -50,6 +52,10 @@ void Dispatch::start(const Deadline& deadline) {
 }
 
 void Dispatch::finish(const Deadline& deadline) {
+  group_->guarded([&] { move_rows(deadline); });
+}
+
+void Dispatch::move_rows(const Deadline& deadline) {
   Stopwatch watch;
   if (is_worst_case()) {
     exchange_counts(deadline);
@@ -89,7 +95,8 @@ void Dispatch::write_announcement() {
   a.num_worst_tokens = request_.num_worst_tokens.value_or(-1);
   const WindowLayout& layout = group_->windows.layout;
   std::copy(handle_.num_tokens_per_rank.begin(), handle_.num_tokens_per_rank.end(), layout.rank_counts(slot).begin());
-  std::copy(handle_.num_tokens_per_expert.begin(), handle_.num_tokens_per_expert.end(), layout.expert_counts(slot).begin());
+  std::copy(handle_.num_tokens_per_expert.begin(), handle_.num_tokens_per_expert.end(),
+            layout.expert_counts(slot).begin());
 }
 
 void Dispatch::exchange_counts(const Deadline& deadline) {
@@ -133,8 +140,9 @@ void Dispatch::check_worst_case() const {
     const std::int64_t allowed = group_->windows.slot(rank, request_.epoch).announcement.num_worst_tokens;
     const std::int64_t received = handle_.counts.num_recv(rank);
     if (received <= allowed) continue;
-    Error error = make_error(ErrorCode::kCapacity, "dispatch: rank {} would receive {} tokens, but num_worst_tokens is {} there",
-                             rank, received, allowed);
+    Error error =
+        make_error(ErrorCode::kCapacity, "dispatch: rank {} would receive {} tokens, but num_worst_tokens is {} there",
+                   rank, received, allowed);
     throw error.with_rank(rank);
   }
 }
@@ -177,7 +185,10 @@ void Dispatch::place(const Deadline& deadline) {
     recv_src_idx_ = {};
     if (!request_.is_cached()) request_.new_handle->recv_src_idx = {};
     Placement none;
-    none.bytes_needed = group_->arena->bytes_total() - free_before + bytes_received();
+    // What is free may be in pieces: then the arena must be larger by all that comes.
+    const std::size_t in_use = group_->arena->bytes_total() - free_before;
+    none.bytes_needed =
+        std::max(in_use, bytes_received() <= free_before ? group_->arena->bytes_total() : 0) + bytes_received();
     group_->own_slot(request_.epoch).placement = none;
   }
   group_->signals.signal(Phase::kPlace, request_.epoch);
@@ -196,7 +207,8 @@ std::size_t Dispatch::bytes_received() const {
     return (rows * row + Arena::kSlabAlignment - 1) / Arena::kSlabAlignment * Arena::kSlabAlignment;
   };
   std::size_t bytes = slab(row_bytes());
-  if (request_.x_scales) bytes += slab(static_cast<std::size_t>(request_.x_scales->size(1)) * size_of(request_.x_scales->dtype()));
+  if (request_.x_scales)
+    bytes += slab(static_cast<std::size_t>(request_.x_scales->size(1)) * size_of(request_.x_scales->dtype()));
   if (request_.topk_idx) {
     const auto num_topk = static_cast<std::size_t>(request_.topk_idx->size(1));
     bytes += slab(num_topk * size_of(request_.topk_idx->dtype())) + slab(num_topk * sizeof(float));
@@ -210,7 +222,7 @@ void Dispatch::check_places() const {
     const std::uint64_t needed = group_->windows.slot(rank, request_.epoch).placement.bytes_needed;
     if (needed == 0) continue;
     Error error = make_error(ErrorCode::kCapacity,
-                             "dispatch: the arena of rank {} has no room for the {} rows it would receive; "
+                             "dispatch: the arena of rank {} has no room for what it would receive ({} rows); "
                              "BufferOptions::arena_bytes of {} there would do (tensors that are alive now included)",
                              rank, handle_.counts.num_recv(rank), needed);
     throw error.with_rank(rank);
@@ -252,11 +264,14 @@ void Dispatch::fill_unused_rows() const {
   const std::int64_t used = handle_.num_recv_tokens() * num_topk;
   const std::int64_t all = *request_.num_worst_tokens * num_topk;
   if (result_.recv_topk_idx->dtype() == DataType::kInt64) {
-    std::fill(result_.recv_topk_idx->data_as<std::int64_t>() + used, result_.recv_topk_idx->data_as<std::int64_t>() + all, -1);
+    std::fill(result_.recv_topk_idx->data_as<std::int64_t>() + used,
+              result_.recv_topk_idx->data_as<std::int64_t>() + all, -1);
   } else {
-    std::fill(result_.recv_topk_idx->data_as<std::int32_t>() + used, result_.recv_topk_idx->data_as<std::int32_t>() + all, -1);
+    std::fill(result_.recv_topk_idx->data_as<std::int32_t>() + used,
+              result_.recv_topk_idx->data_as<std::int32_t>() + all, -1);
   }
-  std::fill(result_.recv_topk_weights->data_as<float>() + used, result_.recv_topk_weights->data_as<float>() + all, 0.0F);
+  std::fill(result_.recv_topk_weights->data_as<float>() + used, result_.recv_topk_weights->data_as<float>() + all,
+            0.0F);
 }
 
 }  // namespace crossdock::host

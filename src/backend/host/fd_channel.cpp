@@ -5,6 +5,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstring>
 
@@ -39,12 +41,13 @@ FileDescriptor make_socket() {
 void wait_readable(const FileDescriptor& fd, const Deadline& deadline, const char* what) {
   for (;;) {
     pollfd entry{fd.get(), POLLIN, 0};
-    const int ready = ::poll(&entry, 1, static_cast<int>(deadline.left().count()));
+    constexpr std::chrono::milliseconds kLongestPoll{60'000};  // poll takes an int
+    const int ready = ::poll(&entry, 1, static_cast<int>(std::min(deadline.left(), kLongestPoll).count()));
     if (ready > 0) return;
-    if (ready == 0) {
+    if (ready == 0 && deadline.passed()) {
       throw make_error(ErrorCode::kTimeout, "{} did not come within {} ms", what, deadline.timeout().count());
     }
-    if (errno != EINTR) throw system_error("poll");
+    if (ready < 0 && errno != EINTR) throw system_error("poll");
   }
 }
 
@@ -76,12 +79,14 @@ FileDescriptor connect_fd_channel(const Nonce& nonce) {
   FileDescriptor fd = make_socket();
   const Address address = address_of(nonce);
   while (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address.un), address.length) != 0) {
-    if (errno == EINTR) continue;
-    Error error = make_error(ErrorCode::kBootstrap,
-                             "no connection to the rank's Unix socket ({}); ranks of one node must run on one host and in "
-                             "one network namespace",
-                             std::strerror(errno));  // NOLINT(concurrency-mt-unsafe)
-    throw error.with_system_error(errno);
+    const int refused = errno;
+    if (refused == EINTR) continue;
+    Error error =
+        make_error(ErrorCode::kBootstrap,
+                   "no connection to the rank's Unix socket ({}); ranks of one node must run on one host and in "
+                   "one network namespace",
+                   std::strerror(refused));  // NOLINT(concurrency-mt-unsafe)
+    throw error.with_system_error(refused);
   }
   return fd;
 }

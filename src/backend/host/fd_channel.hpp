@@ -16,8 +16,8 @@ using Nonce = std::array<std::uint8_t, 16>;
 
 /// What travels with a descriptor.
 struct FdMessage {
-  Nonce nonce{};          ///< of the rank that listens: proof that the sender is of its group
-  std::int32_t rank = -1; ///< of the sender
+  Nonce nonce{};           ///< of the rank that listens: proof that the sender is of its group
+  std::int32_t rank = -1;  ///< of the sender
 };
 
 /// A listening abstract socket named after the nonce: it has no file and vanishes with the process.

@@ -20,10 +20,12 @@ constexpr std::size_t kPageBytes = 4096;  // the arena begins at a multiple of i
 Group::Group(Windows all_windows, std::size_t arena_bytes)
     : windows(std::move(all_windows)),
       signals(windows),
-      arena(std::make_shared<Arena>(windows.memory[static_cast<std::size_t>(windows.rank)], windows.layout.arena_offset(),
-                                    arena_bytes)) {}
+      arena(std::make_shared<Arena>(windows.memory[static_cast<std::size_t>(windows.rank)],
+                                    windows.layout.arena_offset(), arena_bytes)) {}
 
-std::uint64_t Group::offset_of(const Tensor& tensor) const { return *arena->offset_of(tensor.data(), tensor.num_bytes()); }
+std::uint64_t Group::offset_of(const Tensor& tensor) const {
+  return *arena->offset_of(tensor.data(), tensor.num_bytes());
+}
 
 Tensor Group::allocate(DataType dtype, std::span<const std::int64_t> shape) const {
   if (auto tensor = arena->try_allocate(dtype, shape)) return *std::move(tensor);
@@ -65,19 +67,23 @@ HostBackend::~HostBackend() { close(); }
 std::unique_ptr<backend::DispatchOperation> HostBackend::start_dispatch(const backend::DispatchRequest& request,
                                                                         const Deadline& deadline) {
   auto operation = std::make_unique<Dispatch>(group_, request);
-  operation->start(deadline);
+  group_->guarded([&] { operation->start(deadline); });
   return operation;
 }
 
 Buffer::PhaseTimes HostBackend::combine(const backend::CombineRequest& request, const Deadline& deadline) {
-  return Combine(*group_, request).run(deadline);
+  Buffer::PhaseTimes times;
+  group_->guarded([&] { times = Combine(*group_, request).run(deadline); });
+  return times;
 }
 
 void HostBackend::refuse(std::uint64_t epoch, const Error& reason, const Deadline& deadline) {
   group_->refuse(epoch, reason, deadline);
 }
 
-Tensor HostBackend::allocate(DataType dtype, std::span<const std::int64_t> shape) { return group_->allocate(dtype, shape); }
+Tensor HostBackend::allocate(DataType dtype, std::span<const std::int64_t> shape) {
+  return group_->allocate(dtype, shape);
+}
 
 void HostBackend::close() noexcept { group_->signals.depart(Departure::kLeft, "left the buffer"); }
 

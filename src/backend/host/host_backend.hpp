@@ -1,7 +1,9 @@
 // The backend for ranks that are processes or threads of one host: shared memory and CPU loops.
 #pragma once
 
+#include <exception>
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include <crossdock/bootstrap.hpp>
@@ -26,7 +28,22 @@ struct Group {
   [[nodiscard]] Tensor allocate(DataType dtype, std::span<const std::int64_t> shape) const;
   void refuse(std::uint64_t epoch, const Error& reason, const Deadline& deadline);
   /// The same for a reason that arose here: returns it with operation and rank, for this rank to throw.
-  [[nodiscard]] Error refuse_as(std::string_view operation, std::uint64_t epoch, const Error& reason, const Deadline& deadline);
+  [[nodiscard]] Error refuse_as(std::string_view operation, std::uint64_t epoch, const Error& reason,
+                                const Deadline& deadline);
+
+  /// Runs what must not fail on this rank alone, such as half an operation: should memory run out in it, the group is
+  /// broken and the peers learn it.
+  template <class Body>
+  void guarded(Body body) {
+    try {
+      body();
+    } catch (const Error&) {
+      throw;  // published where it arose, or common to all ranks
+    } catch (const std::exception& error) {
+      signals.depart(Departure::kBroken, std::string("gave up: ") + error.what());
+      throw Error(ErrorCode::kCapacity, "rank " + std::to_string(rank()) + ": " + error.what()).with_rank(rank());
+    }
+  }
 
   Windows windows;
   Signals signals;

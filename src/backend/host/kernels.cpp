@@ -8,8 +8,8 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/host/kernels.cpp"
-#include <hwy/foreach_target.h>  // must come before highway.h
 #include <hwy/cache_control.h>
+#include <hwy/foreach_target.h>  // must come before highway.h
 #include <hwy/highway.h>
 
 HWY_BEFORE_NAMESPACE();
@@ -22,16 +22,17 @@ using ByteTag = hn::ScalableTag<std::uint8_t>;
 using WordTag = hn::ScalableTag<std::uint32_t>;
 using FloatTag = hn::ScalableTag<float>;
 
-constexpr std::size_t kUnroll = 4;              // vectors of a row handled together
-constexpr std::size_t kMaxFanout = 8;           // destinations stored to in one pass over a row
+constexpr std::size_t kUnroll = 4;     // vectors of a row handled together
+constexpr std::size_t kMaxFanout = 8;  // destinations stored to in one pass over a row
 
 HWY_INLINE const std::uint8_t* as_u8(const std::byte* p) { return reinterpret_cast<const std::uint8_t*>(p); }
 HWY_INLINE std::uint8_t* as_u8(std::byte* p) { return reinterpret_cast<std::uint8_t*>(p); }
 
-/// How far software looks ahead. Both were measured (docs/performance.md): what gains 10 to 40% on one loses as much on the
-/// other.
+/// How far software looks ahead. Both were measured (docs/performance.md): what gains 10 to 40% on one loses as much on
+/// the other.
 enum class Prefetch {
-  kNear,  ///< a few lines ahead in the row at hand, into the first cache: AMD (Zen 4), whose hardware looks further itself
+  kNear,  ///< a few lines ahead in the row at hand, into the first cache: AMD (Zen 4), whose hardware looks further
+          ///< itself
   kFar,   ///< 4 KiB ahead, or the next token's rows, into the second cache: Intel (Sapphire Rapids)
 };
 
@@ -98,8 +99,8 @@ void multicast_all(const MulticastArgs& args) {
     while (entry < end) {
       const std::size_t count = std::min(end - entry, kMaxFanout);
       for (std::size_t i = 0; i < count; ++i) {
-        destinations[i] = args.destinations[route.rank[entry + i]] +
-                          static_cast<std::size_t>(route.row[entry + i]) * args.row_bytes;
+        destinations[i] =
+            args.destinations[route.rank[entry + i]] + static_cast<std::size_t>(route.row[entry + i]) * args.row_bytes;
       }
       multicast_row<kStores, kPrefetch>(source, args.row_bytes, destinations, count);
       entry += count;
@@ -127,8 +128,8 @@ void multicast_rows(const MulticastArgs& args, bool look_far) {
 }
 
 /// Float32 sums of kUnroll vectors of 32-bit words, each word holding `kParts` elements.
-/// bfloat16: the even elements of a word are its low halves, the odd ones its high halves; both become float32 by moving
-/// bits, without crossing lanes.
+/// bfloat16: the even elements of a word are its low halves, the odd ones its high halves; both become float32 by
+/// moving bits, without crossing lanes.
 struct Bfloat16Row {
   static constexpr std::size_t kElementBytes = 2;
   static constexpr std::size_t kParts = 2;
@@ -187,7 +188,7 @@ struct Float32Row {
     return value;
   }
   static void save(float sum, std::byte* at) {
-    const float value = sum != sum ? std::bit_cast<float>(kFloat32Nan) : sum;
+    const float value = with_canonical_nan(sum);
     std::memcpy(at, &value, sizeof(value));
   }
 };
@@ -262,8 +263,8 @@ void reduce_all(const ReduceArgs& args, const std::byte** rows, const std::byte*
   std::size_t count = gather_addends(args, 0, rows);
   for (std::int64_t token = 0; token < args.route->num_tokens(); ++token) {
     const std::size_t next_count = gather_addends(args, token + 1, next_rows);
-    reduce_row<Row, kStores, kPrefetch>({rows, next_rows, count, next_count}, args.out + static_cast<std::size_t>(token) * row_bytes,
-                             args.hidden);
+    reduce_row<Row, kStores, kPrefetch>({rows, next_rows, count, next_count},
+                                        args.out + static_cast<std::size_t>(token) * row_bytes, args.hidden);
     std::swap(rows, next_rows);
     count = next_count;
   }
@@ -282,7 +283,8 @@ void reduce_with(const ReduceArgs& args, const std::byte** rows, const std::byte
 
 template <class Row>
 void reduce_rows(const ReduceArgs& args, const std::byte** rows, const std::byte** next_rows, bool look_far) {
-  look_far ? reduce_with<Row, Prefetch::kFar>(args, rows, next_rows) : reduce_with<Row, Prefetch::kNear>(args, rows, next_rows);
+  look_far ? reduce_with<Row, Prefetch::kFar>(args, rows, next_rows)
+           : reduce_with<Row, Prefetch::kNear>(args, rows, next_rows);
 }
 
 void reduce_rows_bfloat16(const ReduceArgs& args, const std::byte** rows, const std::byte** next_rows, bool look_far) {

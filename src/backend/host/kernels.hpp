@@ -18,8 +18,8 @@ enum class Stores : std::uint8_t {
 /// Reads each row of `source` once and stores it at all its destinations.
 struct MulticastArgs {
   const plan::RouteTable* route = nullptr;
-  const std::byte* source = nullptr;         ///< row of token 0
-  std::size_t source_stride = 0;             ///< bytes from token to token
+  const std::byte* source = nullptr;  ///< row of token 0
+  std::size_t source_stride = 0;      ///< bytes from token to token
   std::size_t row_bytes = 0;
   std::byte* const* destinations = nullptr;  ///< [R] first row of this rank's block at each rank; rows are packed
   Stores stores = Stores::kCached;
@@ -30,13 +30,13 @@ void multicast_rows(const MulticastArgs& args);
 /// out[t] = round(bias_0[t] + bias_1[t] + sum over the destinations of t, ascending, of their row for t), in float32.
 struct ReduceArgs {
   const plan::RouteTable* route = nullptr;
-  const std::byte* const* sources = nullptr;      ///< [R] first row of this rank's block at each rank
-  const std::size_t* source_strides = nullptr;    ///< [R] bytes from row to row
-  const std::byte* bias_0 = nullptr;              ///< row of token 0, or null
+  const std::byte* const* sources = nullptr;    ///< [R] first row of this rank's block at each rank
+  const std::size_t* source_strides = nullptr;  ///< [R] bytes from row to row
+  const std::byte* bias_0 = nullptr;            ///< row of token 0, or null
   std::size_t bias_0_stride = 0;
   const std::byte* bias_1 = nullptr;
   std::size_t bias_1_stride = 0;
-  std::byte* out = nullptr;                       ///< packed rows
+  std::byte* out = nullptr;  ///< packed rows
   std::size_t hidden = 0;
   Stores stores = Stores::kCached;
 };

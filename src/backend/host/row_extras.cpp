@@ -25,7 +25,7 @@ void for_each_row(const DispatchHandle::State& handle, int rank, Body body) {
 
 /// Base address of one kind of extra at each rank.
 template <class T>
-std::vector<T*> bases(const Windows& windows, std::uint64_t epoch, std::uint64_t Placement::* offset) {
+std::vector<T*> bases(const Windows& windows, std::uint64_t epoch, std::uint64_t Placement::*offset) {
   std::vector<T*> result(static_cast<std::size_t>(windows.num_ranks()));
   for (int rank = 0; rank < windows.num_ranks(); ++rank) {
     result[static_cast<std::size_t>(rank)] =

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <mutex>
 #include <set>
 #include <string>
@@ -23,11 +23,11 @@ struct WaitContext {
   std::uint64_t epoch = 0;
 };
 
-/// Signals are epochs written to fixed places of the own window; they only grow and are never cleaned. Whoever waits reads
-/// the other's window.
+/// Signals are epochs written to fixed places of the own window; they only grow and are never cleaned. Whoever waits
+/// reads the other's window.
 ///
-/// A wait that fails breaks the group for this rank: the reason is published, so that peers that wait for this rank fail at
-/// once, and every later wait throws kState. Thread-safe.
+/// A wait that fails breaks the group for this rank: the reason is published, so that peers that wait for this rank
+/// fail at once, and every later wait throws kState. Thread-safe.
 class Signals {
  public:
   /// `windows` must outlive this.
@@ -47,15 +47,18 @@ class Signals {
   [[nodiscard]] bool is_broken() const noexcept { return broken_.load(std::memory_order_acquire); }
 
  private:
-  /// The counter of a rank that must reach `required`.
-  using Counter = std::function<const std::atomic<std::uint64_t>&(int rank)>;
+  /// A counter that every window has at one place, and the value that it must reach.
+  struct Goal {
+    std::size_t offset = 0;  ///< from the start of the window
+    std::uint64_t required = 0;
+  };
 
-  void wait_for(const Counter& counter, std::uint64_t required, const WaitContext& context, const Deadline& deadline);
-  void wait_for_rank(int rank, const Counter& counter, std::uint64_t required, const WaitContext& context,
-                     const Deadline& deadline);
-  void sleep_on(int rank, const std::atomic<std::uint64_t>& counter, std::uint64_t required) const;
+  [[nodiscard]] const std::atomic<std::uint64_t>& counter_of(int rank, const Goal& goal) const noexcept;
+  void wait_for(const Goal& goal, const WaitContext& context, const Deadline& deadline);
+  void wait_for_rank(int rank, const Goal& goal, const WaitContext& context, const Deadline& deadline);
+  void sleep_on(int rank, const Goal& goal) const;
   /// Throws if one of the ranks that are missing will not come.
-  void check_missing(const Counter& counter, std::uint64_t required, const WaitContext& context, const Deadline& deadline);
+  void check_missing(const Goal& goal, const WaitContext& context, const Deadline& deadline);
   [[noreturn]] void fail(ErrorCode code, const std::string& why, WaitFailure wait);
   void wake_sleepers() const noexcept;
 

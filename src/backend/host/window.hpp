@@ -1,4 +1,5 @@
-// The bytes of a window: a control block, then the arena. docs/window.md is the description; this header holds the constants.
+// The bytes of a window: a control block, then the arena. docs/window.md is the description; this header holds the
+// constants.
 #pragma once
 
 #include <algorithm>
@@ -11,7 +12,7 @@
 namespace crossdock::host {
 
 /// Operations whose records a window can hold. An operation's slot is its epoch modulo this. Larger than the number of
-/// operations that may be in flight; see Group::open_epoch for what happens when a rank runs ahead.
+/// operations that may be in flight; see Signals::open_epoch for what happens when a rank runs ahead.
 inline constexpr std::uint64_t kNumSlots = 16;
 
 inline constexpr std::size_t kLineBytes = 128;  // two cache lines: neighbours are prefetched in pairs
@@ -41,21 +42,21 @@ enum class OperationKind : std::uint32_t { kNone, kRefused, kDispatch, kCachedDi
 /// What a rank says of its operation before anything moves. Compared field by field with the others'.
 struct Announcement {
   OperationKind kind = OperationKind::kNone;
-  std::uint32_t dtype = 0;         ///< DataType of x
-  std::int64_t hidden = 0;         ///< elements of a row of x
-  std::uint32_t scale_dtype = 0;   ///< DataType of the scales
-  std::int32_t num_scales = -1;    ///< -1: no scales
-  std::int32_t num_topk = -1;      ///< -1: without top-k
-  std::uint32_t topk_dtype = 0;    ///< DataType of the ids
+  std::uint32_t dtype = 0;        ///< DataType of x
+  std::int64_t hidden = 0;        ///< elements of a row of x
+  std::uint32_t scale_dtype = 0;  ///< DataType of the scales
+  std::int32_t num_scales = -1;   ///< -1: no scales
+  std::int32_t num_topk = -1;     ///< -1: without top-k
+  std::uint32_t topk_dtype = 0;   ///< DataType of the ids
   std::int32_t num_experts = 0;
   std::uint32_t has_worst_tokens = 0;
   std::uint32_t has_weights = 0;   ///< combine: top-k weights are to be summed
   std::uint64_t handle_epoch = 0;  ///< cached dispatch and combine: the dispatch that they refer to
   // Not compared: each rank's own.
-  std::int64_t num_tokens = 0;     ///< N of this rank
+  std::int64_t num_tokens = 0;  ///< N of this rank
   std::int64_t num_worst_tokens = -1;
-  std::uint64_t x_offset = 0;      ///< combine: where the rows lie, from the start of the window
-  std::uint64_t x_stride = 0;      ///< combine: bytes from row to row
+  std::uint64_t x_offset = 0;  ///< combine: where the rows lie, from the start of the window
+  std::uint64_t x_stride = 0;  ///< combine: bytes from row to row
   std::uint64_t weights_offset = 0;
   std::uint32_t refusal_code = 0;  ///< kRefused: ErrorCode
   char reason[512] = {};           ///< kRefused: why, for people
@@ -108,7 +109,9 @@ class WindowLayout {
   [[nodiscard]] std::size_t slot_offset(std::uint64_t epoch) const noexcept {
     return round_up(sizeof(WindowHeader), kLineBytes) + static_cast<std::size_t>(epoch % kNumSlots) * slot_bytes();
   }
-  [[nodiscard]] std::size_t arena_offset() const noexcept { return round_up(slot_offset(0) + kNumSlots * slot_bytes(), 4096); }
+  [[nodiscard]] std::size_t arena_offset() const noexcept {
+    return round_up(slot_offset(0) + kNumSlots * slot_bytes(), 4096);
+  }
 
   [[nodiscard]] std::span<std::int32_t> rank_counts(Slot& slot) const noexcept {
     return {reinterpret_cast<std::int32_t*>(&slot + 1), num_ranks_};

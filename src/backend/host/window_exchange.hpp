@@ -9,8 +9,8 @@
 
 namespace crossdock::host {
 
-/// Collective. Throws the same error on every rank if one rank's options are bad or its window cannot be made, or if the
-/// ranks' options disagree; kBootstrap if a peer cannot be reached on this host.
+/// Collective. Throws the same error on every rank if one rank's options are bad or its window cannot be made, or if
+/// the ranks' options disagree; kBootstrap if a peer cannot be reached on this host.
 [[nodiscard]] Windows exchange_windows(Bootstrap& bootstrap, const BufferOptions& options, const Deadline& deadline);
 
 }  // namespace crossdock::host

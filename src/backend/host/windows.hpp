@@ -18,7 +18,9 @@ struct Windows {
   int usable_cores = 1;  ///< that all ranks of the group have together
 
   [[nodiscard]] int num_ranks() const noexcept { return static_cast<int>(memory.size()); }
-  [[nodiscard]] std::byte* data(int of_rank) const noexcept { return memory[static_cast<std::size_t>(of_rank)]->data(); }
+  [[nodiscard]] std::byte* data(int of_rank) const noexcept {
+    return memory[static_cast<std::size_t>(of_rank)]->data();
+  }
   [[nodiscard]] WindowHeader& header(int of_rank) const noexcept {
     return *reinterpret_cast<WindowHeader*>(data(of_rank));
   }
