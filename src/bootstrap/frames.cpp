@@ -1,6 +1,7 @@
 #include "bootstrap/frames.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "base/error.hpp"
@@ -26,7 +27,7 @@ constexpr std::array kRules = {
     FrameRule{FrameType::kStart, Phase::kGroup, 0, 0},
     FrameRule{FrameType::kContribution, Phase::kGroup, 0, kMaxContribution},
     FrameRule{FrameType::kBarrier, Phase::kGroup, 0, 0},
-    FrameRule{FrameType::kGiveUp, Phase::kGroup, 0, 0},
+    FrameRule{FrameType::kGiveUp, Phase::kGroup, wire::kGiveUpBytes, wire::kGiveUpBytes},
     FrameRule{FrameType::kFailure, Phase::kGroup, wire::kFailureTextOffset, wire::kMaxFailureBytes},
 };
 
@@ -115,6 +116,18 @@ std::string printable(std::span<const std::byte> text, std::size_t limit) {
     result.push_back(character >= 0x20 && character < 0x7F ? static_cast<char>(character) : '.');
   }
   return result;
+}
+
+void append_give_up(Bytes& out, int rank, std::uint64_t round, Milliseconds timeout) {
+  Bytes payload;
+  append_little_endian(payload, static_cast<std::uint64_t>(std::max<std::int64_t>(timeout.count(), 0)));
+  append_frame(out, {.type = FrameType::kGiveUp, .rank = static_cast<std::uint32_t>(rank), .round = round}, payload);
+}
+
+Milliseconds parse_give_up(const Frame& frame) {
+  constexpr std::uint64_t kLongest = std::numeric_limits<std::int64_t>::max();
+  const auto count = std::min(read_little_endian<std::uint64_t>(frame.payload, 0), kLongest);
+  return Milliseconds(static_cast<std::int64_t>(count));
 }
 
 void append_failure(Bytes& out, const Failure& failure) {

@@ -61,8 +61,13 @@ class FrameReader {
 /// Text from a peer, made safe for logs: at most `limit` bytes, printable ASCII only.
 [[nodiscard]] std::string printable(std::span<const std::byte> text, std::size_t limit);
 
+/// The timeout that has passed on `rank`.
+void append_give_up(Bytes& out, int rank, std::uint64_t round, Milliseconds timeout);
+/// REQUIRES: a frame of type kGiveUp from a reader.
+[[nodiscard]] Milliseconds parse_give_up(const Frame& frame);
+
 void append_failure(Bytes& out, const Failure& failure);
-/// Throws kFormat.
+/// REQUIRES: a frame of type kFailure from a reader. Throws kFormat.
 [[nodiscard]] Failure parse_failure(const Frame& frame);
 
 }  // namespace crossdock::bootstrap

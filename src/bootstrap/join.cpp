@@ -31,7 +31,7 @@ std::optional<Frame> next_frame(Connection& connection, const Deadline& deadline
     connection.flush();
     if (auto frame = connection.receive()) return frame;
     pollfd entry = connection.poll_entry();
-    if (connection.end() || !poll_until({&entry, 1}, deadline)) return std::nullopt;
+    if (connection.end() || deadline.passed() || !poll_until({&entry, 1}, deadline)) return std::nullopt;
   }
 }
 

@@ -21,7 +21,7 @@ bool flush_all(const Members& members, const Deadline& deadline) {
       if (member && member->has_unsent()) entries.push_back(member->poll_entry(0));
     }
     if (entries.empty()) return true;
-    if (!poll_until(entries, deadline)) return false;
+    if (deadline.passed() || !poll_until(entries, deadline)) return false;
   }
 }
 

@@ -30,7 +30,7 @@ Rendezvous::Rendezvous(const TcpBootstrapOptions& options, const SecretKey* key,
 
 Members Rendezvous::run() {
   while (!complete()) {
-    if (deadline_.passed()) fail(missing());
+    if (deadline_.passed()) fail(missing(deadline_.timeout()));
     wait();
     for (Candidate& candidate : candidates_) serve(candidate);
     for (Candidate& candidate : candidates_) expire(candidate);
@@ -123,7 +123,7 @@ void Rendezvous::watch(int rank) {
   const Progress progress{Operation::kRendezvous, 0, arrived_};
   try {
     const auto frame = member->receive();
-    if (frame && frame->header.type == FrameType::kGiveUp) fail(missing());
+    if (frame && frame->header.type == FrameType::kGiveUp) fail(missing(parse_give_up(*frame)));
     if (frame) fail(lost_rank(progress, rank, "sent a frame out of turn"));
   } catch (const Error& error) {
     if (error.code() != ErrorCode::kFormat) throw;
@@ -153,8 +153,8 @@ void Rendezvous::refuse(Candidate& candidate, const std::string& reason, Bytes a
   candidate.done = true;
 }
 
-Failure Rendezvous::missing() const {
-  Failure result = missing_ranks({Operation::kRendezvous, 0, arrived_}, deadline_.timeout());
+Failure Rendezvous::missing(Milliseconds timeout) const {
+  Failure result = missing_ranks({Operation::kRendezvous, 0, arrived_}, timeout);
   if (!refusals_.empty()) result.text += fmt::format("; refused: {}", fmt::join(refusals_, "; "));
   return result;
 }

@@ -48,7 +48,7 @@ class Rendezvous {
   void start();
 
   void refuse(Candidate& candidate, const std::string& reason, Bytes answer);
-  [[nodiscard]] Failure missing() const;
+  [[nodiscard]] Failure missing(Milliseconds timeout) const;
   [[noreturn]] void fail(const Failure& failure) const;
 
   const SecretKey* key_;

@@ -52,13 +52,14 @@ class TcpRoot final : public TcpBootstrap {
     Operation operation;
     std::vector<bool> arrived;  // [size]
     std::vector<Bytes> contributions;
+    std::optional<Milliseconds> given_up;  // the timeout of a member that waits no longer
   };
 
   [[nodiscard]] std::vector<Bytes> exchange(Operation operation, std::span<const std::byte> mine,
                                             const Deadline& deadline) override;
   void collect(Collective& collective, const Deadline& deadline);
-  void read_from(int rank, Collective& collective, const Deadline& deadline);
-  void take(int rank, Frame frame, Collective& collective, const Deadline& deadline);
+  void read_from(int rank, Collective& collective);
+  void take(int rank, Frame frame, Collective& collective);
   void hand_out(const Collective& collective, const Deadline& deadline);
   [[nodiscard]] Progress progress(const Collective& collective) const;
   [[noreturn]] void fail_everywhere(const Failure& failure);
@@ -76,7 +77,7 @@ class TcpMember final : public TcpBootstrap {
   [[nodiscard]] std::vector<Bytes> exchange(Operation operation, std::span<const std::byte> mine,
                                             const Deadline& deadline) override;
   [[nodiscard]] Frame next_frame(Operation operation, const Deadline& deadline);
-  [[nodiscard]] std::optional<Frame> wait_for_frame(Operation operation, const Deadline& deadline);
+  [[nodiscard]] std::optional<Frame> wait_for_frame(const Deadline& deadline);
   [[nodiscard]] std::optional<Frame> wait_until(const Deadline& deadline);
   /// `how` completes the sentence "rank 0 ...".
   [[noreturn]] void fail_because_root(ErrorCode code, Operation operation, const std::string& how);

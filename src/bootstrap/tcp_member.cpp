@@ -11,7 +11,7 @@ namespace crossdock::bootstrap {
 namespace {
 
 /// How long rank 0 has to say whom it misses, after this rank's own deadline.
-constexpr std::chrono::milliseconds kVerdictPatience{500};
+constexpr std::chrono::milliseconds kVerdictPatience{1000};
 
 }  // namespace
 
@@ -43,7 +43,7 @@ std::vector<Bytes> TcpMember::exchange(Operation operation, std::span<const std:
 /// Turns every way in which rank 0 can fail into an error, so that what is returned is not a failure frame.
 Frame TcpMember::next_frame(Operation operation, const Deadline& deadline) {
   try {
-    auto frame = wait_for_frame(operation, deadline);
+    auto frame = wait_for_frame(deadline);
     if (frame && frame->header.type != FrameType::kFailure) return std::move(*frame);
     if (frame) fail(parse_failure(*frame));
   } catch (const Error& error) {
@@ -55,12 +55,10 @@ Frame TcpMember::next_frame(Operation operation, const Deadline& deadline) {
                     fmt::format("did not come within {} ms", deadline.timeout().count()));
 }
 
-std::optional<Frame> TcpMember::wait_for_frame(Operation operation, const Deadline& deadline) {
+std::optional<Frame> TcpMember::wait_for_frame(const Deadline& deadline) {
   if (auto frame = wait_until(deadline); frame || root_->end()) return frame;
   Bytes frames;
-  append_frame(frames, {.type = FrameType::kGiveUp,
-                        .rank = static_cast<std::uint32_t>(rank()),
-                        .round = operation == Operation::kRendezvous ? 0 : round()});
+  append_give_up(frames, rank(), round(), deadline.timeout());
   root_->send(std::move(frames));
   return wait_until(Deadline(kVerdictPatience));
 }
@@ -71,7 +69,7 @@ std::optional<Frame> TcpMember::wait_until(const Deadline& deadline) {
     root_->flush();
     if (auto frame = root_->receive()) return frame;
     pollfd entry = root_->poll_entry();
-    if (root_->end() || !poll_until({&entry, 1}, deadline)) return std::nullopt;
+    if (root_->end() || deadline.passed() || !poll_until({&entry, 1}, deadline)) return std::nullopt;
   }
 }
 

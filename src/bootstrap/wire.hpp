@@ -30,6 +30,7 @@ inline constexpr std::size_t kHelloBytes = 40;
 static_assert(kHelloBytes == kHelloNonceOffset + kNonceBytes);
 
 inline constexpr std::size_t kMaxRejectBytes = 512;
+inline constexpr std::size_t kGiveUpBytes = 8;         // a timeout in milliseconds
 inline constexpr std::size_t kFailureTextOffset = 12;  // after code, operation, two zero bytes, expected, seen
 inline constexpr std::size_t kMaxFailureBytes = kFailureTextOffset + 1024;
 

@@ -129,7 +129,7 @@ TEST(Strangers, SilentOnesHoldNobodyUp) {
   EXPECT_EQ(first.get()->rank(), 1);
   EXPECT_EQ(second.get()->rank(), 2);
   EXPECT_EQ(root.get()->rank(), 0);
-  EXPECT_LT(std::chrono::steady_clock::now() - start, milliseconds(3000));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, milliseconds(8000));
 }
 
 TEST(Strangers, OneWhoHangsUpIsLogged) {
@@ -160,7 +160,7 @@ std::string log_of_rendezvous(const bootstrap::RendezvousLimits& limits, std::si
   const FreePort port;
   const LogCapture log;
   TcpBootstrapOptions options = tcp_options(port.number(), 0, 2);
-  options.timeout = milliseconds(400);
+  options.timeout = milliseconds(1000);
   Rendezvous rendezvous(options, nullptr, limits);
   auto root = std::async(std::launch::async, [&] { EXPECT_THROW(static_cast<void>(rendezvous.run()), Error); });
   std::vector<std::unique_ptr<Stranger>> crowd;

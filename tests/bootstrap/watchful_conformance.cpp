@@ -21,11 +21,11 @@ TEST_P(WatchfulBootstrapConformance, EveryRankNamesTheMissingOnes) {
   run_ranks(5, [&](int rank) {
     if (rank == 2 || rank == 4) return;
     try {
-      static_cast<void>(group[static_cast<std::size_t>(rank)]->all_gather(to_bytes("here"), milliseconds(150)));
+      static_cast<void>(group[static_cast<std::size_t>(rank)]->all_gather(to_bytes("here"), milliseconds(500)));
       FAIL() << "no error on rank " << rank;
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ErrorCode::kTimeout) << error.what();
-      EXPECT_THAT(error.what(), testing::HasSubstr("ranks 2, 4 of 5 did not come within 150 ms"));
+      EXPECT_THAT(error.what(), testing::HasSubstr("ranks 2, 4 of 5 did not come within 500 ms"));
       ASSERT_TRUE(error.wait().has_value());
       EXPECT_EQ(error.wait()->operation, "bootstrap");
       EXPECT_EQ(error.wait()->phase, "all_gather");
@@ -35,7 +35,7 @@ TEST_P(WatchfulBootstrapConformance, EveryRankNamesTheMissingOnes) {
       EXPECT_EQ(error.wait()->seen, 3U);
     }
   });
-  EXPECT_LT(std::chrono::steady_clock::now() - start, milliseconds(2000));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, kPatience / 4);
 }
 
 TEST_P(WatchfulBootstrapConformance, EveryRankNamesRankZeroIfItIsMissing) {
@@ -58,11 +58,12 @@ TEST_P(WatchfulBootstrapConformance, ARankWithAShorterDeadlineEndsTheRoundForAll
   run_ranks(4, [&](int rank) {
     if (rank == 2) return;
     try {
-      group[static_cast<std::size_t>(rank)]->barrier(rank == 3 ? milliseconds(100) : kPatience);
+      group[static_cast<std::size_t>(rank)]->barrier(rank == 3 ? milliseconds(500) : kPatience);
       FAIL() << "no error on rank " << rank;
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ErrorCode::kTimeout) << error.what();
       EXPECT_EQ(error.rank(), 2) << error.what();
+      EXPECT_THAT(error.what(), testing::HasSubstr("rank 2 of 4 did not come within 500 ms"));
     }
   });
   EXPECT_LT(std::chrono::steady_clock::now() - start, kPatience / 4);

@@ -74,6 +74,7 @@ void read_stream(Input& input, Phase phase) {
     if (!frame) continue;
     expect_bounded(*frame, phase);
     expect_round_trip(*frame, phase);
+    if (frame->header.type == FrameType::kGiveUp) expect(parse_give_up(*frame).count() >= 0);
     if (frame->header.type == FrameType::kFailure) expect(parse_failure(*frame).rank >= -1);
   }
 }
