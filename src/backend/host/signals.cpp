@@ -125,6 +125,8 @@ void Signals::wait_for_rank(int rank, const Goal& goal, const WaitContext& conte
     if (has_come()) return;
     pause_core();
   }
+  // So that operations queued behind one that failed fail at once.
+  if (is_broken()) throw make_error(ErrorCode::kState, "{}: an earlier error broke this buffer", context.operation);
   const auto begin = Clock::now();
   auto next_check = begin + kCheckInterval;
   for (auto now = begin; !has_come(); now = Clock::now()) {
