@@ -9,12 +9,13 @@ import sys
 # What a part of src/ may include besides itself and <crossdock/...>.
 BELOW = {
     "base": {"base"},
-    "plan": {"base"},
+    "codec": {"base"},
+    "plan": {"base", "codec"},
     "bootstrap": {"base"},
-    "backend": {"base", "plan", "bootstrap"},  # the contract of backends
+    "backend": {"base", "codec", "plan", "bootstrap"},  # the contract of backends
     "transport": {"base", "plan", "bootstrap"},  # the contract of transports
-    "reference": {"base", "plan"},
-    "backend/*": {"base", "plan", "bootstrap", "backend", "transport"},
+    "reference": {"base", "codec", "plan"},
+    "backend/*": {"base", "codec", "plan", "bootstrap", "backend", "transport"},
     "transport/*": {"base", "plan", "bootstrap", "transport"},
     "core": {"base", "plan", "bootstrap", "backend", "transport", "backend/*", "transport/*"},
 }
