@@ -15,8 +15,8 @@ namespace crossdock::testing {
 
 enum class RowPlacement : std::uint8_t {
   kPacked,
-  kPadded,     ///< row-major with a gap after each row, from an address that suits the element and nothing larger
-  kTransposed  ///< column-major
+  kPadded,      ///< row-major with a gap after each row, from an address that suits the element and nothing larger
+  kTransposed,  ///< column-major
 };
 
 /// A tensor of its own memory with these rows, packed in `rows`; their number follows from the bytes.
