@@ -28,7 +28,7 @@ THIRD_PARTY = {
     r"fmt/": ("src", "tools", "tests", "benchmarks", "examples"),
     r"spdlog/": ("src/base", "tests"),
     r"sodium(\.h|/)": ("src/bootstrap",),
-    r"hwy/": ("src/backend/host",),
+    r"hwy/": ("src/backend/host", "tests/backend/host"),
     r"hwloc(\.h|/)": ("src/base", "src/backend/host", "tools"),
     r"(CLI|nlohmann)/": ("tools", "tests"),
     r"(gtest|gmock)/": ("tests",),

@@ -46,8 +46,9 @@ check_tidy() {
   local files
   if [ "$1" = all ]; then files=$(sources 'src/*.cpp' 'tools/*.cpp' | compiled); else files=$(changed_sources | compiled); fi
   echo "clang-tidy: $(grep -c . <<< "$files") files"
-  # Its count of suppressed warnings of other people's headers is left out.
-  xargs --no-run-if-empty --max-procs="$(nproc)" --max-args=1 "$tidy" -p "$build" --quiet --extra-arg=-include \
+  # Options of GCC are unknown to it. Its count of suppressed warnings of other people's headers is left out.
+  xargs --no-run-if-empty --max-procs="$(nproc)" --max-args=1 "$tidy" -p "$build" --quiet \
+    --extra-arg=-Wno-unknown-warning-option --extra-arg=-include \
     --extra-arg="$PWD/scripts/source_location_for_clang_14.hpp" <<< "$files" 2> >(grep -v 'warnings\? generated\.$' >&2)
 }
 
