@@ -41,6 +41,8 @@ class Bytes64 {
   std::uint64_t value_;
 };
 
+Bytes64 larger(Bytes64 a, Bytes64 b) { return std::max(a.value(), b.value()); }
+
 void require_not_negative(const char* name, std::int64_t value) {
   require(value >= 0, "{} is {}; it must not be negative", name, value);
 }
@@ -115,6 +117,27 @@ std::size_t get_rdma_buffer_size_hint(const Config& config, std::int64_t hidden_
   const Bytes64 queue =
       sizeof(std::int32_t) * kCounters + 2 * slots * (deep_ep_slot_bytes(hidden_bytes) + kSlotPadding);
   return (shape.num_channels * shape.num_nodes * queue).rounded_up().value();
+}
+
+std::size_t get_low_latency_rdma_size_hint(int num_max_dispatch_tokens_per_rank, std::int64_t hidden, int num_ranks,
+                                           int num_experts) {
+  require_not_negative("num_max_dispatch_tokens_per_rank", num_max_dispatch_tokens_per_rank);
+  require_not_negative("hidden", hidden);
+  require_not_negative("num_experts", num_experts);
+  require(num_ranks >= 1, "a buffer for {} ranks; there is at least 1 rank", num_ranks);
+  constexpr std::uint64_t kHeaderBytes = 16;
+  const Bytes64 tokens = Bytes64::of(num_max_dispatch_tokens_per_rank);
+  const Bytes64 experts = Bytes64::of(num_experts);
+  const Bytes64 row = Bytes64::of(hidden) * 2;
+  const Bytes64 groups = Bytes64::of(hidden / 128);
+  const Bytes64 dispatched = kHeaderBytes + larger(row, Bytes64::of(hidden) + groups * sizeof(float));
+  const Bytes64 combined = groups * 4 + row;  // with the meta block of LogFMT
+  const Bytes64 send = larger(tokens * dispatched, experts * tokens * combined);
+  const Bytes64 receive = experts * tokens * larger(dispatched, combined);
+  const Bytes64 signals = (experts * sizeof(std::int32_t)).rounded_up();
+  // Two of each. A total that is a multiple of the alignment still grows by it.
+  const Bytes64 total = 2 * (send + receive + signals) + kAlignment;
+  return total.value() / kAlignment * kAlignment;
 }
 
 }  // namespace crossdock

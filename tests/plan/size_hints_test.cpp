@@ -54,6 +54,31 @@ TEST(DeepEpSizeHints, RefuseBadArguments) {
   EXPECT_THROW((void)get_rdma_buffer_size_hint({}, 128, 0), Error);
 }
 
+// Figures from the logs in DeepEP's issue 368 and pull request 458, and one more of its formula.
+TEST(LowLatencyRdmaSizeHint, IsDeepEps) {
+  EXPECT_EQ(get_low_latency_rdma_size_hint(128, 7168, 8, 256), 1'908'410'496U);
+  EXPECT_EQ(get_low_latency_rdma_size_hint(128, 3072, 8, 288), 920'127'872U);
+  EXPECT_EQ(get_low_latency_rdma_size_hint(128, 7168, 8, 288), 2'146'961'792U);
+}
+
+TEST(LowLatencyRdmaSizeHint, DoesNotDependOnTheRanks) {
+  EXPECT_EQ(get_low_latency_rdma_size_hint(128, 7168, 1, 256), get_low_latency_rdma_size_hint(128, 7168, 160, 256));
+}
+
+TEST(LowLatencyRdmaSizeHint, AlwaysGrowsByTheAlignment) {
+  EXPECT_EQ(get_low_latency_rdma_size_hint(0, 0, 1, 0), 128U);
+  // One token and expert of 2 bytes: 18 bytes to send, 18 to receive, 128 of signals, twice.
+  EXPECT_EQ(get_low_latency_rdma_size_hint(1, 1, 1, 1), 384U);
+}
+
+TEST(LowLatencyRdmaSizeHint, RefusesBadArguments) {
+  EXPECT_THROW((void)get_low_latency_rdma_size_hint(-1, 128, 8, 8), Error);
+  EXPECT_THROW((void)get_low_latency_rdma_size_hint(1, -1, 8, 8), Error);
+  EXPECT_THROW((void)get_low_latency_rdma_size_hint(1, 128, 0, 8), Error);
+  EXPECT_THROW((void)get_low_latency_rdma_size_hint(1, 128, 8, -1), Error);
+  EXPECT_THROW((void)get_low_latency_rdma_size_hint(1, std::numeric_limits<std::int64_t>::max(), 8, 8), Error);
+}
+
 // Ten rows of 14 bytes, with two float scales and top-3: 140, 80, 240, 120 and 40 bytes.
 constexpr ArenaSizeArgs kTenRows{.num_recv_tokens = 10, .row_bytes = 14, .num_scales = 2, .num_topk = 3};
 
