@@ -4,9 +4,9 @@
 
 #include <cstdint>
 #include <functional>
-#include <regex>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 #include "core/refusal.hpp"
 #include "core/round_trip.hpp"
@@ -36,10 +36,10 @@ BufferOptions options_of(int rank, std::size_t small_arena) {
 
 /// The number of bytes that the message says would do.
 std::size_t bytes_that_would_do(const std::string& text) {
-  std::smatch match;
-  if (!std::regex_search(text, match, std::regex("arena_bytes of ([0-9]+)")))
-    throw std::runtime_error("no number in: " + text);
-  return std::stoull(match[1]);
+  constexpr std::string_view kBefore = "arena_bytes of ";
+  const std::size_t at = text.find(kBefore);
+  if (at == std::string::npos) throw std::runtime_error("no number in: " + text);
+  return std::stoull(text.substr(at + kBefore.size()));
 }
 
 using Body = std::function<void(Buffer&)>;
