@@ -123,13 +123,9 @@ def memory(crossdock, iterations, say):
 
 
 def copying(report):
-    """The share of dispatch that is copying at 8 ranks, where the parts are known."""
+    """The share of the cores' time that dispatch spends copying at 8 ranks."""
     results = report["columns"].get("crossdock", {}).get("rounds", [])
-    shares = []
-    for result in results:
-        parts = result["dispatch"].get("parts", {})
-        if sum(parts.values()) > 0:
-            shares.append(parts.get("copy_us", 0) / sum(parts.values()))
+    shares = [result["dispatch"]["copy_share"] for result in results if result["dispatch"].get("copy_share")]
     if not shares or report["shape"]["ranks"] != 8:
         return None
     share = statistics.median(shares)

@@ -173,6 +173,7 @@ class CROSSDOCK_EXPORT Buffer {
     double place_us = 0;     ///< slabs, until all ranks had placed
     double copy_us = 0;      ///< moving or reducing rows
     double wait_us = 0;      ///< waiting for the peers to finish
+    double copy_cpu_us = 0;  ///< what copy_us cost of a core, other threads' turns left out; 0 for small batches
   };
   [[nodiscard]] PhaseTimes last_phase_times() const;
 

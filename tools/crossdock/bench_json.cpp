@@ -42,7 +42,9 @@ Json phase_json(const PhaseResult& phase) {
             {"announce_us", phase.parts.announce_us},
             {"place_us", phase.parts.place_us},
             {"copy_us", phase.parts.copy_us},
-            {"wait_us", phase.parts.wait_us}}}};
+            {"wait_us", phase.parts.wait_us},
+            {"copy_cpu_us", phase.parts.copy_cpu_us}}},
+          {"copy_share", phase.copy_share}};
 }
 
 Json memory_json(const RankSummary& memory) {

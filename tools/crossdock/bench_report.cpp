@@ -28,6 +28,13 @@ std::string parts_row(std::string_view name, const Buffer::PhaseTimes& parts) {
                      format_duration(parts.copy_us), format_duration(parts.wait_us));
 }
 
+/// Small batches have no copy time of their own.
+std::string copying_line(const BenchResult& result) {
+  if (result.dispatch.copy_share <= 0) return "";
+  return fmt::format("copying   {:.0f}% of the cores' time in dispatch, {:.0f}% in combine\n",
+                     100 * result.dispatch.copy_share, 100 * result.combine.copy_share);
+}
+
 std::string memory_line(const RankSummary& memory) {
   const auto tensors = memory.inputs_bytes + memory.received_bytes + memory.outputs_bytes;
   std::string result = fmt::format("memory    inputs {}, received {}, outputs {}", format_bytes(memory.inputs_bytes),
@@ -54,7 +61,7 @@ std::string bench_table(const BenchConfig& config, const BenchResult& result, co
   return fmt::format("{}{}\n{}{}\n{}\n{}{}\n{}{}", title(config, terminal), terminal.dim(times),
                      time_row("dispatch", result.dispatch, terminal), time_row("combine", result.combine, terminal),
                      terminal.dim(parts), parts_row("dispatch", result.dispatch.parts),
-                     parts_row("combine", result.combine.parts), memory_line(result.memory),
+                     parts_row("combine", result.combine.parts), copying_line(result) + memory_line(result.memory),
                      verdict_line(result, terminal));
 }
 

@@ -5,6 +5,8 @@
 #include <limits>
 #include <utility>
 
+#include "base/cpu.hpp"
+
 namespace crossdock::tool {
 
 namespace {
@@ -32,6 +34,7 @@ Buffer::PhaseTimes mean_parts(const BenchShared& shared, int iteration, Member m
     sum.place_us += share * parts.place_us;
     sum.copy_us += share * parts.copy_us;
     sum.wait_us += share * parts.wait_us;
+    sum.copy_cpu_us += share * parts.copy_cpu_us;
   }
   return sum;
 }
@@ -51,6 +54,8 @@ PhaseResult evaluate_phase(const BenchConfig& config, const BenchShared& shared,
   result.bytes = bytes;
   const auto median = std::find(times.begin(), times.end(), result.p50_us) - times.begin();
   result.parts = mean_parts(shared, iterations[static_cast<std::size_t>(median)].second, member);
+  const int cores = std::min(config.num_ranks, usable_cores());
+  result.copy_share = result.parts.copy_cpu_us * config.num_ranks / (result.p50_us * cores);
   return result;
 }
 

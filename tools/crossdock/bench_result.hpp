@@ -17,6 +17,7 @@ struct PhaseResult {
   double min_us = 0;
   std::int64_t bytes = 0;    ///< (token, rank) payload of one iteration, all ranks
   Buffer::PhaseTimes parts;  ///< of the median iteration, means over ranks
+  double copy_share = 0;     ///< of the time of the cores that the ranks have, what copying took in that iteration
 
   [[nodiscard]] double gb_per_s() const { return p50_us > 0 ? static_cast<double>(bytes) / (p50_us * 1e3) : 0; }
 };

@@ -16,9 +16,6 @@ namespace {
 
 constexpr std::string_view kName = "combine";
 
-/// As for dispatch: results that fit the caches are read from there next.
-constexpr std::size_t kStreamingBytes = std::size_t{1} << 20U;
-
 std::size_t row_stride_bytes(const Tensor& tensor) {
   return static_cast<std::size_t>(tensor.stride(0)) * size_of(tensor.dtype());
 }
@@ -49,7 +46,7 @@ void copy_rows(const Tensor& from, const Tensor& to) {
   args.source_stride = row_stride_bytes(from);
   args.row_bytes = row_bytes;
   args.destinations = &destination;
-  args.stores = rows * row_bytes > kStreamingBytes ? Stores::kStreaming : Stores::kCached;
+  args.stores = stores_for(rows * row_bytes);
   multicast_rows(args);
 }
 
@@ -62,8 +59,10 @@ Buffer::PhaseTimes Combine::run(const Deadline& deadline) {
   times.place_us = watch.lap();
   await_announcements(deadline);
   times.announce_us = watch.lap();
+  const CpuStopwatch cpu(stores_for(request_.out.num_bytes()));
   reduce_rows();
   if (request_.topk_weights) reduce_weights();
+  times.copy_cpu_us = cpu.elapsed();
   group_.signals.signal(Phase::kDone, request_.epoch);
   times.copy_us = watch.lap();
   // The rows of this rank may change or go once no one reads them any more.
@@ -139,7 +138,7 @@ void Combine::reduce_rows() const {
   }
   args.out = request_.out.data_as<std::byte>();
   args.hidden = static_cast<std::size_t>(request_.out.size(1));
-  args.stores = request_.out.num_bytes() > kStreamingBytes ? Stores::kStreaming : Stores::kCached;
+  args.stores = stores_for(request_.out.num_bytes());
   if (request_.x.dtype() == DataType::kBfloat16) {
     reduce_rows_bfloat16(args);
   } else {

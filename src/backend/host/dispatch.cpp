@@ -15,10 +15,6 @@ namespace {
 
 constexpr std::string_view kName = "dispatch";
 
-/// Rows that fit the caches are read by the experts from there; larger batches only push other data out of them.
-/// The crossover was measured between 0.25 and 4 MB a rank (docs/performance.md).
-constexpr std::size_t kStreamingBytes = std::size_t{1} << 20U;
-
 }  // namespace
 
 Dispatch::Dispatch(std::shared_ptr<Group> group, const backend::DispatchRequest& request)
@@ -30,6 +26,8 @@ Dispatch::Dispatch(std::shared_ptr<Group> group, const backend::DispatchRequest&
 std::size_t Dispatch::row_bytes() const {
   return static_cast<std::size_t>(request_.x.size(1)) * size_of(request_.x.dtype());
 }
+
+std::size_t Dispatch::bytes_sent() const { return handle_.route.row.size() * row_bytes(); }
 
 void Dispatch::start(const Deadline& deadline) {
   group_->signals.open_epoch(request_.epoch, kName, deadline);
@@ -62,8 +60,10 @@ void Dispatch::move_rows(const Deadline& deadline) {
     fill_unused_rows();
     times_.announce_us = watch.lap();
   }
+  const CpuStopwatch cpu(stores_for(bytes_sent()));
   send_rows();
   send_extras();
+  times_.copy_cpu_us = cpu.elapsed();
   group_->signals.signal(Phase::kSend, request_.epoch);
   times_.copy_us = watch.lap();
   group_->signals.wait_all(Phase::kSend, request_.epoch, kName, deadline);
@@ -244,7 +244,7 @@ void Dispatch::send_rows() const {
   args.source_stride = static_cast<std::size_t>(request_.x.stride(0)) * size_of(request_.x.dtype());
   args.row_bytes = row_bytes();
   args.destinations = blocks.data();
-  args.stores = handle_.route.row.size() * row_bytes() > kStreamingBytes ? Stores::kStreaming : Stores::kCached;
+  args.stores = stores_for(bytes_sent());
   multicast_rows(args);
 }
 

@@ -25,6 +25,7 @@ class Dispatch final : public backend::DispatchOperation {
  private:
   [[nodiscard]] bool is_worst_case() const noexcept { return request_.num_worst_tokens.has_value(); }
   [[nodiscard]] std::size_t row_bytes() const;
+  [[nodiscard]] std::size_t bytes_sent() const;
   void move_rows(const Deadline& deadline);
   void write_announcement();
   void exchange_counts(const Deadline& deadline);
