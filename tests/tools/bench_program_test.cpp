@@ -2,6 +2,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -78,8 +79,8 @@ TEST(BenchProgram, MovesFp8RowsWithTheirScales) {
 TEST(BenchProgram, CombinesFromTheArenaAndFromOutside) {
   for (const std::string source : {"arena", "outside"}) {
     for (const std::string dtype : {"bf16", "fp8"}) {
-      const auto result = run_bench("--ranks 3 --tokens 50 --hidden 128 --topk 2 --experts 9 --dtype " + dtype +
-                                    " --combine-input " + source);
+      const auto result = run_bench(fmt::format(
+          "--ranks 3 --tokens 50 --hidden 128 --topk 2 --experts 9 --dtype {} --combine-input {}", dtype, source));
       expect_complete(result);
       EXPECT_EQ(result.at("config").at("combine_input"), source);
     }

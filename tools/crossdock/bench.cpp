@@ -21,8 +21,9 @@ struct BenchCommand {
 };
 
 std::int64_t received_rows(const std::vector<std::int64_t>& rows, int num_ranks, int rank) {
+  const auto ranks = static_cast<std::size_t>(num_ranks);
   std::int64_t sum = 0;
-  for (int source = 0; source < num_ranks; ++source) sum += rows[static_cast<std::size_t>(source * num_ranks + rank)];
+  for (std::size_t source = 0; source < ranks; ++source) sum += rows[source * ranks + static_cast<std::size_t>(rank)];
   return sum;
 }
 

@@ -105,7 +105,7 @@ class BenchRank {
   Tensor place_rows(const DispatchOutput& output) {
     if (config_.combine_source == CombineSource::kInPlace) return output.recv_x;
     if (config_.combine_source == CombineSource::kArena) {
-      const Tensor rows = buffer_.combine_input(output.handle, config_.hidden);
+      Tensor rows = buffer_.combine_input(output.handle, config_.hidden);
       copy_rows(output, rows);
       return rows;
     }
