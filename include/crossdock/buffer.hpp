@@ -131,7 +131,7 @@ class CROSSDOCK_EXPORT Buffer {
  public:
   /// Throws kInvalidArgument (kMismatch where ranks disagree) for bad options, kBootstrap or kTimeout if peers do not
   /// come, kSystem if the window cannot be had, kUnsupported for a device that this build cannot serve.
-  Buffer(std::shared_ptr<Bootstrap> bootstrap, const BufferOptions& options);
+  Buffer(const std::shared_ptr<Bootstrap>& bootstrap, const BufferOptions& options);
   /// Calls destroy(). Never a collective, never throws.
   ~Buffer();
   Buffer(Buffer&&) noexcept;
@@ -183,7 +183,7 @@ class CROSSDOCK_EXPORT Buffer {
   void destroy() noexcept;
 
  private:
-  class Impl;
+  class CROSSDOCK_HIDDEN Impl;
   std::unique_ptr<Impl> impl_;
 };
 

@@ -14,7 +14,7 @@ namespace crossdock {
 /// Thread safety: all members may be called from any thread.
 class CROSSDOCK_EXPORT Event {
  public:
-  class State;
+  class CROSSDOCK_HIDDEN State;
 
   Event() = default;
   explicit Event(std::shared_ptr<State> state) noexcept : state_(std::move(state)) {}

@@ -27,7 +27,7 @@ struct ParityMatrices {
 /// The low-latency pair has a type of its own, so that the wrong kind does not compile.
 class CROSSDOCK_EXPORT DispatchHandle {
  public:
-  class State;
+  class CROSSDOCK_HIDDEN State;
 
   /// No dispatch; passing it to an operation is an error.
   DispatchHandle() = default;

@@ -14,7 +14,7 @@ Bootstrap& checked(const std::shared_ptr<Bootstrap>& bootstrap) {
 
 }  // namespace
 
-Buffer::Buffer(std::shared_ptr<Bootstrap> bootstrap, const BufferOptions& options)
+Buffer::Buffer(const std::shared_ptr<Bootstrap>& bootstrap, const BufferOptions& options)
     : impl_(std::make_unique<Impl>(checked(bootstrap), options)) {}
 Buffer::~Buffer() = default;
 Buffer::Buffer(Buffer&&) noexcept = default;

@@ -3,8 +3,8 @@
 
 namespace crossdock::plan {
 
-/// E experts on R ranks in contiguous blocks; the first E % R ranks have one expert more than the others. When R divides
-/// E this is DeepEP's rule, owner = expert / (E / R). With E < R the last R - E ranks own nothing.
+/// E experts on R ranks in contiguous blocks; the first E % R ranks have one expert more than the others. When R
+/// divides E this is DeepEP's rule, owner = expert / (E / R). With E < R the last R - E ranks own nothing.
 class ExpertMap {
  public:
   /// REQUIRES: num_experts >= 1, num_ranks >= 1.

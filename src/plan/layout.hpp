@@ -26,8 +26,8 @@ struct LayoutSpans {
   std::span<std::uint8_t> is_token_in_rank;       ///< [num_tokens, R], 0 or 1
 };
 
-/// One fused pass over the ids. A token counts once per rank and once per node; an expert is counted for every selection.
-/// Throws kInvalidArgument, naming token, column and id, for an id outside [-1, E).
+/// One fused pass over the ids. A token counts once per rank and once per node; an expert is counted for every
+/// selection. Throws kInvalidArgument, naming token, column and id, for an id outside [-1, E).
 void compute_layout(const TopkIds& topk, const ExpertMap& experts, const Topology& topology, const LayoutSpans& out);
 
 }  // namespace crossdock::plan
