@@ -10,8 +10,7 @@ namespace {
 
 constexpr std::uint16_t kMagnitudeMask = 0x7FFF;
 constexpr std::uint16_t kOneBits = 0x3F80;
-constexpr std::uint16_t kMinNormalBits = 0x0080;  // 2^-126
-constexpr std::uint16_t kMinAmaxBits = 0x1080;    // 2^-94: kOctaves below it values are still normal
+constexpr std::uint16_t kMinAmaxBits = 0x1080;  // 2^-94: kOctaves below it values are still normal
 constexpr float kOctaves = 32.0F;
 constexpr float kSteps = LogFmtScale::kMaxCode - 1;
 constexpr float kEighthOfLn2 = 0x1.62e430p-4F;
@@ -47,9 +46,8 @@ LogFmtScale::LogFmtScale(LogFmtExtremes extremes) noexcept {
 }
 
 std::uint32_t LogFmtScale::encode(Bfloat16 element) const noexcept {
-  const std::uint16_t magnitude = magnitude_bits(element);
-  if (magnitude < kMinNormalBits) return 0;
-  const float place = std::fma(log2_of_bits(magnitude) - log_min_, inverse_step_, offset_);
+  // Of zero the logarithm is -127, at least an octave below log_min_: its place is negative.
+  const float place = std::fma(log2_of_bits(magnitude_bits(element)) - log_min_, inverse_step_, offset_);
   return static_cast<std::uint32_t>(std::max(place, 0.0F));
 }
 

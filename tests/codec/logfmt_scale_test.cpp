@@ -122,6 +122,17 @@ TEST(LogFmtScale, KeepsTheExtremesAndZero) {
   }
 }
 
+// Where the range of codes ends at 2^-126; log2 of 0x7F comes out as -126.006 and of 0x7B as -126.03.
+TEST(LogFmtScale, OfSubnormalElements) {
+  const LogFmtScale scale(extremes(kLeastAmax, 0));
+  EXPECT_EQ(scale.encode(bfloat16(0x80)), 1U);
+  EXPECT_EQ(scale.encode(bfloat16(0x7F)), 1U);
+  EXPECT_EQ(scale.encode(bfloat16(0x7B)), 1U);
+  EXPECT_EQ(scale.encode(bfloat16(0x70)), 0U);
+  EXPECT_EQ(scale.encode(bfloat16(0x01)), 0U);
+  EXPECT_EQ(scale.encode(bfloat16(0x00)), 0U);
+}
+
 TEST(LogFmtScale, DecodesEveryCodeAsDescribed) {
   for (const auto& [amax, amin] : std::vector<std::pair<int, int>>{{kOne - 1, 0},
                                                                    {kOne - 1, kOne - 2},
