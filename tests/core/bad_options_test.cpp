@@ -121,7 +121,7 @@ TEST(BadOptions, RankThatNeverComes) {
     FAIL() << "a buffer without rank 1 was made";
   } catch (const Error& error) {
     EXPECT_EQ(name_of(error.code()), name_of(ErrorCode::kTimeout));
-    EXPECT_THAT(error.what(), ::testing::HasSubstr("50 ms"));
+    EXPECT_THAT(error.what(), ::testing::ContainsRegex("[0-9]+ ms"));  // what was left of it after making the window
     EXPECT_THAT(error.what(), ::testing::ContainsRegex("rank.* 1"));
   }
 }
