@@ -85,6 +85,7 @@ void make_another(int old_rank, std::uint16_t port) {
   options.port = port;
   options.rank = old_rank == 0 ? 0 : 1;
   options.size = kRanks - 1;
+  options.timeout = Milliseconds(20'000);
   Buffer buffer(make_tcp_bootstrap(options), roomy_options());
   run_round_trip(buffer);
 }

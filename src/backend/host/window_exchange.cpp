@@ -179,19 +179,27 @@ class Exchange {
     try {
       return connect_fd_channel(offer(peer).channel);
     } catch (Error& error) {
-      if (dies_soon(peer)) throw_lost(peer, "died");
+      if (const int dead = find_dead(); dead >= 0) throw_lost(dead, "died");
       Error named(error.code(), fmt::format("rank {}: rank {}: {}", rank_, peer, error.what()));
       throw named.with_rank(peer);
     }
   }
 
-  /// The kernel closes a dying process's sockets a moment before it reports its end.
-  [[nodiscard]] bool dies_soon(int peer) const {
-    for (const Deadline soon(kCheckInterval); !windows_.watch.is_dead(peer);) {
-      if (soon.passed()) return false;
+  /// A connection to `peer` broke. If some rank died, that is the cause, be it that the peer died or that it gave up
+  /// because of the death of another. The kernel closes a dying process's sockets a moment before it reports its end.
+  [[nodiscard]] int find_dead() const {
+    for (const Deadline soon(kCheckInterval); !soon.passed();) {
+      for (int peer = 0; peer < size(); ++peer) {
+        if (windows_.watch.is_dead(peer)) return peer;
+      }
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
-    return true;
+    return -1;
+  }
+
+  [[noreturn]] void throw_gone(int peer, std::string_view why) const {
+    const int dead = find_dead();
+    throw_lost(dead >= 0 ? dead : peer, dead >= 0 ? "died" : why);
   }
 
   void receive_from(int peer, const FileDescriptor& channel) {
@@ -199,7 +207,7 @@ class Exchange {
       attach(peer, channel, receive_fd(channel, deadline_).fd);
     } catch (Error& error) {
       if (error.code() == ErrorCode::kTimeout) throw error.with_rank(peer);
-      throw_lost(peer, "died or gave up before it passed its window");
+      throw_gone(peer, "gave up before it passed its window");
     }
   }
 
@@ -263,7 +271,7 @@ class Exchange {
     try {
       send_fd(channel, {offer(peer).secret, rank_}, mine_.fd());
     } catch (const Error&) {
-      throw_lost(peer, "died or gave up before it took the window of this rank");
+      throw_gone(peer, "gave up before it took the window of this rank");
     }
   }
 
