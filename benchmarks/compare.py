@@ -36,6 +36,8 @@ def parse_arguments():
     parser.add_argument("--quick", action="store_true", help="2 rounds of 5 iterations instead of 5 of 15")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--iterations", type=int)
+    parser.add_argument("--peers", nargs="*", choices=("openmpi", "mpich"), default=["openmpi", "mpich"],
+                        help="which MPIs; MPICH takes minutes with more ranks than cores, because it spins")
     parser.add_argument("--direct-self", action="store_true",
                         help="also an MPI_Alltoallv that keeps a rank's rows to itself out of MPI")
     parser.add_argument("--peer-pages", choices=("small", "huge"), default="small",
@@ -64,7 +66,8 @@ def wanted_shapes(arguments):
 
 def compare_shapes(arguments, crossdock, limit):
     programs = [crossdock]
-    for make in (contenders.open_mpi, contenders.mpich) if wanted_shapes(arguments) else ():
+    makers = {"openmpi": contenders.open_mpi, "mpich": contenders.mpich}
+    for make in [makers[name] for name in arguments.peers] if wanted_shapes(arguments) else ():
         say("building a peer, if it is not built")
         programs.append(make(BENCHMARKS, arguments.build, arguments))
     for shape in wanted_shapes(arguments):
