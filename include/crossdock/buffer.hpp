@@ -12,6 +12,7 @@
 #include <crossdock/export.hpp>
 #include <crossdock/handle.hpp>
 #include <crossdock/layout.hpp>
+#include <crossdock/low_latency.hpp>
 #include <crossdock/tensor.hpp>
 #include <crossdock/topology.hpp>
 #include <crossdock/types.hpp>
@@ -45,6 +46,7 @@ enum class Completion : std::uint8_t {
   kSynchronous,   ///< the call returns when the results may be used
   kAsynchronous,  ///< the call returns early; the results may be used once the returned event has completed. A dispatch
                   ///< without num_worst_tokens returns when the counts are known, so when every rank has called it
+  kHook,          ///< low-latency operations only: the call sends, the returned hook receives
 };
 
 enum class Allocation : std::uint8_t {
@@ -161,6 +163,16 @@ class CROSSDOCK_EXPORT Buffer {
   /// reads in place. Throws kCapacity with the bytes that would do if the arena has no room.
   [[nodiscard]] Tensor combine_input(const DispatchHandle& handle, std::int64_t hidden,
                                      DataType dtype = DataType::kBfloat16);
+
+  /// The pair for decoding. Meaning, shapes and order: see the structs in low_latency.hpp. Any mixture with the
+  /// operations above may be in flight on one buffer.
+  [[nodiscard]] LowLatencyDispatchOutput low_latency_dispatch(const LowLatencyDispatchInput& input,
+                                                              const OperationOptions& options = {});
+  [[nodiscard]] LowLatencyCombineOutput low_latency_combine(const LowLatencyCombineInput& input,
+                                                            const OperationOptions& options = {});
+  /// A tensor bfloat16 [L, R * M, H] in the arena, contents undefined: what experts write into it, low_latency_combine
+  /// reads in place. Throws kCapacity as combine_input.
+  [[nodiscard]] Tensor low_latency_combine_input(const LowLatencyHandle& handle);
 
   /// The point reached by the caller's stream. On the host that is now: a complete event.
   [[nodiscard]] Event capture(Stream stream = {});

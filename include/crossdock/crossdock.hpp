@@ -9,6 +9,7 @@
 #include <crossdock/event.hpp>
 #include <crossdock/handle.hpp>
 #include <crossdock/layout.hpp>
+#include <crossdock/low_latency.hpp>
 #include <crossdock/tensor.hpp>
 #include <crossdock/topology.hpp>
 #include <crossdock/types.hpp>

@@ -12,6 +12,7 @@
 #include <crossdock/tensor.hpp>
 
 #include "backend/handle_state.hpp"
+#include "backend/low_latency_state.hpp"
 #include "base/deadline.hpp"
 #include "plan/route.hpp"
 
@@ -53,6 +54,43 @@ struct CombineRequest {
   std::shared_ptr<const DispatchHandle::State> handle;
 };
 
+struct LowLatencyDispatchRequest {
+  std::uint64_t epoch = 0;
+  Tensor x;         ///< bfloat16 [N, H], rows contiguous
+  Tensor topk_idx;  ///< [N, K], int64 or int32, contiguous, ids in [-1, E)
+  RowFormat format = RowFormat::kBfloat16;
+  std::optional<Tensor> statistics;  ///< int32 [L], contiguous
+  std::shared_ptr<LowLatencyHandle::State> handle;
+};
+
+struct LowLatencyDispatchResult {
+  Tensor x;
+  std::optional<Tensor> scales;
+};
+
+struct LowLatencyCombineRequest {
+  std::uint64_t epoch = 0;
+  Tensor x;             ///< bfloat16 [L, R * M, H], contiguous
+  Tensor topk_weights;  ///< float32 [N, K], contiguous
+  Tensor out;           ///< bfloat16 [N, H], contiguous
+  std::shared_ptr<const LowLatencyHandle::State> handle;
+};
+
+/// A low-latency operation whose first half is done.
+class ReceiveOperation {
+ public:
+  virtual ~ReceiveOperation() = default;
+  /// The second half: waits for the others and makes the results usable. Called once.
+  virtual void receive(const Deadline& deadline) = 0;
+  /// Instead of receive(): the results are given up, the group goes on.
+  virtual void abandon() noexcept = 0;
+};
+
+class LowLatencyDispatchOperation : public ReceiveOperation {
+ public:
+  [[nodiscard]] virtual const LowLatencyDispatchResult& result() const = 0;
+};
+
 /// A dispatch between its two halves.
 class DispatchOperation {
  public:
@@ -83,6 +121,12 @@ class Backend {
                                                                           const Deadline& deadline) = 0;
   /// A whole combine.
   virtual Buffer::PhaseTimes combine(const CombineRequest& request, const Deadline& deadline) = 0;
+  /// First half of a low-latency dispatch: rows are on their way when it returns.
+  [[nodiscard]] virtual std::unique_ptr<LowLatencyDispatchOperation> send_low_latency_dispatch(
+      const LowLatencyDispatchRequest& request, const Deadline& deadline) = 0;
+  /// First half of a low-latency combine: the others may read this rank's rows.
+  [[nodiscard]] virtual std::unique_ptr<ReceiveOperation> send_low_latency_combine(
+      const LowLatencyCombineRequest& request, const Deadline& deadline) = 0;
   /// Tells the peers that this rank will not do this epoch's operation, and why; their calls throw the same. Does not
   /// wait for them to hear it.
   virtual void refuse(std::uint64_t epoch, const Error& reason, const Deadline& deadline) = 0;

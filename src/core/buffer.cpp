@@ -44,6 +44,18 @@ Tensor Buffer::combine_input(const DispatchHandle& handle, std::int64_t hidden, 
   return impl_->combine_input(handle, hidden, dtype);
 }
 
+LowLatencyDispatchOutput Buffer::low_latency_dispatch(const LowLatencyDispatchInput& input,
+                                                      const OperationOptions& options) {
+  return impl_->low_latency_dispatch(input, options);
+}
+LowLatencyCombineOutput Buffer::low_latency_combine(const LowLatencyCombineInput& input,
+                                                    const OperationOptions& options) {
+  return impl_->low_latency_combine(input, options);
+}
+Tensor Buffer::low_latency_combine_input(const LowLatencyHandle& handle) {
+  return impl_->low_latency_combine_input(handle);
+}
+
 Event Buffer::capture(Stream /*stream*/) { return Event(); }
 Buffer::PhaseTimes Buffer::last_phase_times() const { return impl_->last_phase_times(); }
 void Buffer::destroy() noexcept { impl_->destroy(); }

@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "base/error.hpp"
-#include "base/logging.hpp"
 #include "core/registry.hpp"
 #include "plan/layout.hpp"
 
@@ -57,21 +56,6 @@ double microseconds_since(std::chrono::steady_clock::time_point begin) {
 
 }  // namespace
 
-template <class Body>
-auto Buffer::Impl::or_refuse(std::uint64_t epoch, std::string_view operation, Milliseconds timeout, Body body) {
-  try {
-    return body();
-  } catch (const std::exception& error) {
-    const Error reason = named(error, operation);
-    try {
-      backend_->refuse(epoch, reason, Deadline(timeout));
-    } catch (const Error& unheard) {
-      logger().warn("rank {}: the other ranks could not be told: {}", rank_, unheard.what());
-    }
-    throw reason;
-  }
-}
-
 Error Buffer::Impl::named(const std::exception& error, std::string_view operation) const {
   const auto* ours = dynamic_cast<const Error*>(&error);
   Error result(ours != nullptr ? ours->code() : ErrorCode::kCapacity,
@@ -100,6 +84,10 @@ Buffer::ExpertRange Buffer::Impl::local_experts(int num_experts) const {
   require(num_experts >= 1, "rank {}: num_experts is {}, at least 1 is allowed", rank_, num_experts);
   const plan::ExpertMap experts(num_experts, topology_.num_ranks);
   return {experts.begin(rank_), experts.count(rank_)};
+}
+
+int Buffer::Impl::local_experts_unchecked(int num_experts) const {
+  return num_experts >= 1 ? plan::ExpertMap(num_experts, topology_.num_ranks).count(rank_) : 0;
 }
 
 std::uint64_t Buffer::Impl::next_epoch(std::string_view operation) {
@@ -219,6 +207,7 @@ DispatchOutput Buffer::Impl::dispatch(const DispatchInput& input, const Operatio
   const std::uint64_t epoch = next_epoch("dispatch");
   const auto begin = std::chrono::steady_clock::now();
   const auto request = or_refuse(epoch, "dispatch", timeout_of(options), [&] {
+    hooks_.check_dropped();
     check_options(options);
     if (options.previous_event) options.previous_event->wait();
     return make_request(epoch, input);
@@ -230,6 +219,7 @@ DispatchOutput Buffer::Impl::dispatch(const CachedDispatchInput& input, const Op
   const std::uint64_t epoch = next_epoch("dispatch");
   const auto begin = std::chrono::steady_clock::now();
   const auto request = or_refuse(epoch, "cached dispatch", timeout_of(options), [&] {
+    hooks_.check_dropped();
     check_options(options);
     if (options.previous_event) options.previous_event->wait();
     return make_request(epoch, input);
@@ -259,6 +249,7 @@ CombineOutput Buffer::Impl::combine(const CombineInput& input, const OperationOp
   const std::uint64_t epoch = next_epoch("combine");
   const Milliseconds timeout = timeout_of(options);
   const auto request = or_refuse(epoch, "combine", timeout, [&] {
+    hooks_.check_dropped();
     check_options(options);
     return make_request(epoch, input);
   });
@@ -309,6 +300,7 @@ void Buffer::Impl::set_times(const PhaseTimes& times) {
 }
 
 void Buffer::Impl::destroy() noexcept {
+  hooks_.abandon_all();
   worker_.stop();
   if (!backend_) return;
   backend_->close();

@@ -9,7 +9,9 @@
 #include <crossdock/buffer.hpp>
 
 #include "backend/backend.hpp"
+#include "base/logging.hpp"
 #include "core/host_pool.hpp"
+#include "core/receive_hook.hpp"
 #include "core/validation.hpp"
 #include "core/worker.hpp"
 
@@ -35,6 +37,11 @@ class Buffer::Impl {
   [[nodiscard]] DispatchOutput dispatch(const CachedDispatchInput& input, const OperationOptions& options);
   [[nodiscard]] CombineOutput combine(const CombineInput& input, const OperationOptions& options);
   [[nodiscard]] Tensor combine_input(const DispatchHandle& handle, std::int64_t hidden, DataType dtype);
+  [[nodiscard]] LowLatencyDispatchOutput low_latency_dispatch(const LowLatencyDispatchInput& input,
+                                                              const OperationOptions& options);
+  [[nodiscard]] LowLatencyCombineOutput low_latency_combine(const LowLatencyCombineInput& input,
+                                                            const OperationOptions& options);
+  [[nodiscard]] Tensor low_latency_combine_input(const LowLatencyHandle& handle);
   [[nodiscard]] PhaseTimes last_phase_times() const;
   void destroy() noexcept;
 
@@ -56,7 +63,17 @@ class Buffer::Impl {
   [[nodiscard]] backend::CombineRequest make_request(std::uint64_t epoch, const CombineInput& input);
   [[nodiscard]] DispatchOutput run_dispatch(const backend::DispatchRequest& request, const OperationOptions& options,
                                             double layout_us);
+  [[nodiscard]] backend::LowLatencyDispatchRequest make_request(std::uint64_t epoch,
+                                                                const LowLatencyDispatchInput& input);
+  [[nodiscard]] backend::LowLatencyCombineRequest make_request(std::uint64_t epoch,
+                                                               const LowLatencyCombineInput& input);
+  /// Runs the second half now, on the worker, or when the hook is called.
+  void receive(std::shared_ptr<backend::ReceiveOperation> operation, std::string_view name, std::uint64_t epoch,
+               const OperationOptions& options, Event& event, ReceiveHook& hook);
+  /// Experts of this rank, 0 for a number of experts that is not allowed.
+  [[nodiscard]] int local_experts_unchecked(int num_experts) const;
   void check_handle(const DispatchHandle& handle) const;
+  void check_handle(const LowLatencyHandle& handle) const;
   void set_times(const PhaseTimes& times);
 
   BufferOptions options_;
@@ -69,7 +86,23 @@ class Buffer::Impl {
   std::unique_ptr<backend::Backend> backend_;  ///< null once destroyed
   mutable std::mutex times_mutex_;
   PhaseTimes times_;
+  PendingHooks hooks_;
   Worker worker_;  ///< last: its jobs use all of the above
 };
+
+template <class Body>
+auto Buffer::Impl::or_refuse(std::uint64_t epoch, std::string_view operation, Milliseconds timeout, Body body) {
+  try {
+    return body();
+  } catch (const std::exception& error) {
+    const Error reason = named(error, operation);
+    try {
+      backend_->refuse(epoch, reason, Deadline(timeout));
+    } catch (const Error& unheard) {
+      logger().warn("rank {}: the other ranks could not be told: {}", rank_, unheard.what());
+    }
+    throw reason;
+  }
+}
 
 }  // namespace crossdock

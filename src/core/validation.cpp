@@ -31,15 +31,6 @@ void check_rows_contiguous(const Tensor& tensor, const char* name) {
           name, tensor.stride(0), tensor.size(1));
 }
 
-void check_x(const Tensor& x, const Limits& limits) {
-  require(x.dimensions() == 2, "x has {} dimensions, 2 are allowed: [tokens, hidden]", x.dimensions());
-  require(x.size(0) <= std::numeric_limits<std::int32_t>::max() / (limits.num_ranks > 0 ? limits.num_ranks : 1),
-          "x has {} tokens, more than 32-bit row numbers allow for {} ranks", x.size(0), limits.num_ranks);
-  require(x.size(1) >= 1, "x is {}, but hidden must be at least 1", x.description());
-  check_rows_contiguous(x, "x");
-  check_device(x, "x", limits);
-}
-
 void check_scales(const Tensor& scales, std::int64_t rows, const Limits& limits) {
   check_matrix(scales, "x_scales", rows, limits);
   require(scales.size(1) <= std::numeric_limits<std::int32_t>::max(), "x_scales is {}: too many columns",
@@ -124,7 +115,17 @@ void check_like_x(const Tensor& tensor, const char* name, const CombineInput& in
 
 }  // namespace
 
+void check_x(const Tensor& x, const Limits& limits) {
+  require(x.dimensions() == 2, "x has {} dimensions, 2 are allowed: [tokens, hidden]", x.dimensions());
+  require(x.size(0) <= std::numeric_limits<std::int32_t>::max() / (limits.num_ranks > 0 ? limits.num_ranks : 1),
+          "x has {} tokens, more than 32-bit row numbers allow for {} ranks", x.size(0), limits.num_ranks);
+  require(x.size(1) >= 1, "x is {}, but hidden must be at least 1", x.description());
+  check_rows_contiguous(x, "x");
+  check_device(x, "x", limits);
+}
+
 void check_options(const OperationOptions& options) {
+  require(options.completion != Completion::kHook, "hooks belong to the low-latency operations");
   if (options.allocation == Allocation::kCommunicationStream) {
     require(options.completion == Completion::kAsynchronous && options.previous_event.has_value(),
             "allocation on the communication stream needs kAsynchronous and a previous_event");

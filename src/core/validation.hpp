@@ -5,6 +5,7 @@
 #include <crossdock/buffer.hpp>
 
 #include "backend/handle_state.hpp"
+#include "backend/low_latency_state.hpp"
 
 namespace crossdock {
 
@@ -15,11 +16,18 @@ struct Limits {
   Device device;
 };
 
+/// Of throughput operations, which have no hooks.
 void check_options(const OperationOptions& options);
+/// [tokens, hidden], rows contiguous.
+void check_x(const Tensor& x, const Limits& limits);
 void check_topk_idx(const Tensor& topk_idx, int num_experts, const Limits& limits);
 void check_dispatch(const DispatchInput& input, const Limits& limits);
 void check_cached_dispatch(const CachedDispatchInput& input, const Limits& limits);
 void check_combine(const CombineInput& input, const Limits& limits);
+void check_low_latency_options(const OperationOptions& options);
+void check_low_latency_dispatch(const LowLatencyDispatchInput& input, int num_local_experts, const Limits& limits);
+void check_low_latency_combine(const LowLatencyCombineInput& input, const LowLatencyHandle::State& handle,
+                               int num_local_experts, const Limits& limits);
 /// E of a dispatch whose layout may say it. REQUIRES: check_dispatch passed.
 [[nodiscard]] int num_experts_of(const DispatchInput& input);
 

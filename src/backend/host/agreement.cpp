@@ -17,6 +17,8 @@ std::string describe_kind(const Announcement& a) {
     case OperationKind::kDispatch: return "dispatch";
     case OperationKind::kCachedDispatch: return "cached dispatch";
     case OperationKind::kCombine: return "combine";
+    case OperationKind::kLowLatencyDispatch: return "low_latency_dispatch";
+    case OperationKind::kLowLatencyCombine: return "low_latency_combine";
   }
   return "unknown";
 }
@@ -44,6 +46,8 @@ constexpr Field kFields[] = {
     {"the number of experts", [](const Announcement& a) { return std::to_string(a.num_experts); }},
     {"num_worst_tokens", [](const Announcement& a) { return describe_flag(a.has_worst_tokens); }},
     {"topk_weights", [](const Announcement& a) { return describe_flag(a.has_weights); }},
+    {"num_max_dispatch_tokens_per_rank", [](const Announcement& a) { return std::to_string(a.max_tokens); }},
+    {"the row format", [](const Announcement& a) { return std::to_string(a.row_format); }},
     {"the epoch of the handle's dispatch", [](const Announcement& a) { return std::to_string(a.handle_epoch); }},
 };
 
@@ -51,7 +55,7 @@ bool is_equal(const Announcement& a, const Announcement& b) {
   return a.kind == b.kind && a.dtype == b.dtype && a.hidden == b.hidden && a.scale_dtype == b.scale_dtype &&
          a.num_scales == b.num_scales && a.num_topk == b.num_topk && a.topk_dtype == b.topk_dtype &&
          a.num_experts == b.num_experts && a.has_worst_tokens == b.has_worst_tokens && a.has_weights == b.has_weights &&
-         a.handle_epoch == b.handle_epoch;
+         a.handle_epoch == b.handle_epoch && a.max_tokens == b.max_tokens && a.row_format == b.row_format;
 }
 
 [[noreturn]] void throw_mismatch(const Announcement& first, const Announcement& other, int rank,

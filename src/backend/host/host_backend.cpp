@@ -6,6 +6,8 @@
 
 #include "backend/host/combine.hpp"
 #include "backend/host/dispatch.hpp"
+#include "backend/host/low_latency_combine.hpp"
+#include "backend/host/low_latency_dispatch.hpp"
 #include "backend/host/window_exchange.hpp"
 #include "base/error.hpp"
 
@@ -75,6 +77,20 @@ Buffer::PhaseTimes HostBackend::combine(const backend::CombineRequest& request, 
   Buffer::PhaseTimes times;
   group_->guarded([&] { times = Combine(*group_, request).run(deadline); });
   return times;
+}
+
+std::unique_ptr<backend::LowLatencyDispatchOperation> HostBackend::send_low_latency_dispatch(
+    const backend::LowLatencyDispatchRequest& request, const Deadline& deadline) {
+  auto operation = std::make_unique<LowLatencyDispatch>(group_, request);
+  group_->guarded([&] { operation->send(deadline); });
+  return operation;
+}
+
+std::unique_ptr<backend::ReceiveOperation> HostBackend::send_low_latency_combine(
+    const backend::LowLatencyCombineRequest& request, const Deadline& deadline) {
+  auto operation = std::make_unique<LowLatencyCombine>(group_, request);
+  group_->guarded([&] { operation->send(deadline); });
+  return operation;
 }
 
 void HostBackend::refuse(std::uint64_t epoch, const Error& reason, const Deadline& deadline) {

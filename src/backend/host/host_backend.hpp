@@ -59,6 +59,10 @@ class HostBackend final : public backend::Backend {
   [[nodiscard]] std::unique_ptr<backend::DispatchOperation> start_dispatch(const backend::DispatchRequest& request,
                                                                            const Deadline& deadline) override;
   Buffer::PhaseTimes combine(const backend::CombineRequest& request, const Deadline& deadline) override;
+  [[nodiscard]] std::unique_ptr<backend::LowLatencyDispatchOperation> send_low_latency_dispatch(
+      const backend::LowLatencyDispatchRequest& request, const Deadline& deadline) override;
+  [[nodiscard]] std::unique_ptr<backend::ReceiveOperation> send_low_latency_combine(
+      const backend::LowLatencyCombineRequest& request, const Deadline& deadline) override;
   void refuse(std::uint64_t epoch, const Error& reason, const Deadline& deadline) override;
   [[nodiscard]] Tensor allocate(DataType dtype, std::span<const std::int64_t> shape) override;
   [[nodiscard]] std::size_t arena_bytes_free() const override { return group_->arena->bytes_free(); }

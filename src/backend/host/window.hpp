@@ -37,7 +37,15 @@ inline constexpr std::size_t kNumPhases = 4;
   return "unknown";
 }
 
-enum class OperationKind : std::uint32_t { kNone, kRefused, kDispatch, kCachedDispatch, kCombine };
+enum class OperationKind : std::uint32_t {
+  kNone,
+  kRefused,
+  kDispatch,
+  kCachedDispatch,
+  kCombine,
+  kLowLatencyDispatch,
+  kLowLatencyCombine,
+};
 
 /// What a rank says of its operation before anything moves. Compared field by field with the others'.
 struct Announcement {
@@ -52,6 +60,8 @@ struct Announcement {
   std::uint32_t has_worst_tokens = 0;
   std::uint32_t has_weights = 0;   ///< combine: top-k weights are to be summed
   std::uint64_t handle_epoch = 0;  ///< cached dispatch and combine: the dispatch that they refer to
+  std::int64_t max_tokens = 0;     ///< low-latency dispatch: M
+  std::uint32_t row_format = 0;    ///< low-latency dispatch: RowFormat
   // Not compared: each rank's own.
   std::int64_t num_tokens = 0;  ///< N of this rank
   std::int64_t num_worst_tokens = -1;

@@ -1,0 +1,234 @@
+#include "backend/host/low_latency_kernels.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+// The sums need fused multiply-add in hardware, which the SSE targets have not; there the plain loop runs.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backend/host/low_latency_kernels.cpp"
+#include <hwy/cache_control.h>
+#include <hwy/foreach_target.h>  // must come before highway.h
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace crossdock::host::HWY_NAMESPACE {
+namespace {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+using ByteTag = hn::ScalableTag<std::uint8_t>;
+using WordTag = hn::ScalableTag<std::uint32_t>;
+using FloatTag = hn::ScalableTag<float>;
+using Words = hn::Vec<WordTag>;
+using Floats = hn::Vec<FloatTag>;
+
+#if defined(__x86_64__)
+constexpr bool kHasFma = HWY_TARGET <= HWY_AVX2;  // better targets have lower numbers
+#else
+constexpr bool kHasFma = HWY_TARGET != HWY_SCALAR;
+#endif
+
+template <Stores kStores>
+void multicast_some(const std::byte* source, std::size_t bytes, std::span<std::byte* const> destinations) {
+  const ByteTag d;
+  const std::size_t lanes = hn::Lanes(d);
+  std::size_t at = 0;
+  for (; at + lanes <= bytes; at += lanes) {
+    const auto v = hn::LoadU(d, reinterpret_cast<const std::uint8_t*>(source) + at);
+    for (std::byte* destination : destinations) {
+      auto* to = reinterpret_cast<std::uint8_t*>(destination) + at;
+      if constexpr (kStores == Stores::kStreaming) {
+        hn::Stream(v, d, to);
+      } else {
+        hn::StoreU(v, d, to);
+      }
+    }
+  }
+  if (at == bytes) return;
+  for (std::byte* destination : destinations) std::memcpy(destination + at, source + at, bytes - at);
+}
+
+void multicast_row(const std::byte* source, std::size_t bytes, std::span<std::byte* const> destinations,
+                   Stores stores) {
+  constexpr std::size_t kMaxFanout = 8;
+  const std::size_t lanes = hn::Lanes(ByteTag());
+  const bool is_aligned = bytes % lanes == 0 && std::ranges::all_of(destinations, [lanes](const std::byte* p) {
+                            return reinterpret_cast<std::uintptr_t>(p) % lanes == 0;
+                          });
+  for (std::size_t first = 0; first < destinations.size(); first += kMaxFanout) {
+    const auto some = destinations.subspan(first, std::min(kMaxFanout, destinations.size() - first));
+    if (stores == Stores::kStreaming && is_aligned) {
+      multicast_some<Stores::kStreaming>(source, bytes, some);
+    } else {
+      multicast_some<Stores::kCached>(source, bytes, some);
+    }
+  }
+}
+
+/// The two float32 halves of words that hold two bfloat16 each.
+HWY_INLINE Floats low_half(Words word) { return hn::BitCast(FloatTag(), hn::ShiftLeft<16>(word)); }
+HWY_INLINE Floats high_half(Words word) {
+  return hn::BitCast(FloatTag(), hn::And(word, hn::Set(WordTag(), 0xFFFF0000U)));
+}
+
+/// As codec::encode_float8 for magnitudes: float32 bits without sign in, seven bits out.
+HWY_INLINE Words encode_magnitude(Words magnitude) {
+  const WordTag d;
+  const FloatTag df;
+  const auto is_nan = hn::Gt(magnitude, hn::Set(d, 0x7F800000U));
+  const auto limited = hn::Min(magnitude, hn::Set(d, 0x43E00000U));  // 448
+  // Normal results: round at bit 20 and move the exponent's bias from 127 to 7.
+  const auto lowest_kept = hn::And(hn::ShiftRight<20>(limited), hn::Set(d, 1U));
+  const auto rounded = hn::Add(limited, hn::Add(hn::Set(d, 0x7FFFFU), lowest_kept));
+  const auto normal = hn::Sub(hn::ShiftRight<20>(rounded), hn::Set(d, 120U << 3U));
+  // Subnormal results: below 2^-6 the step is 2^-9, which is that of float32 around 2^14; adding rounds to it.
+  const auto shifted = hn::Add(hn::BitCast(df, limited), hn::Set(df, 16384.0F));
+  const auto subnormal = hn::Sub(hn::BitCast(d, shifted), hn::Set(d, 0x46800000U));
+  const auto is_small = hn::Lt(limited, hn::Set(d, 0x3C800000U));  // 2^-6
+  const auto code = hn::IfThenElse(is_small, subnormal, normal);
+  return hn::IfThenElse(is_nan, hn::Set(d, 0x7FU), code);
+}
+
+HWY_INLINE Words encode(Floats value) {
+  const WordTag d;
+  const auto bits = hn::BitCast(d, value);
+  const auto magnitude = hn::And(bits, hn::Set(d, 0x7FFFFFFFU));
+  const auto is_nan = hn::Gt(magnitude, hn::Set(d, 0x7F800000U));
+  const auto sign = hn::IfThenZeroElse(is_nan, hn::And(hn::ShiftRight<24>(bits), hn::Set(d, 0x80U)));
+  return hn::Or(encode_magnitude(magnitude), sign);
+}
+
+/// As codec::group_amax. NaNs are left out by comparing magnitude bits and dropping what is above infinity.
+float amax_of(const Bfloat16* group, std::size_t count) {
+  const WordTag d;
+  const std::size_t lanes = hn::Lanes(d);
+  auto most = hn::Zero(d);
+  std::size_t at = 0;
+  const auto take = [&](Words magnitude) {
+    const auto is_nan = hn::Gt(magnitude, hn::Set(d, 0x7F800000U));
+    most = hn::Max(most, hn::IfThenZeroElse(is_nan, magnitude));
+  };
+  for (; at + 2 * lanes <= count; at += 2 * lanes) {
+    const auto word = hn::LoadU(d, reinterpret_cast<const std::uint32_t*>(group + at));
+    take(hn::And(hn::ShiftLeft<16>(word), hn::Set(d, 0x7FFFFFFFU)));
+    take(hn::And(word, hn::Set(d, 0x7FFF0000U)));
+  }
+  float result = codec::kMinGroupAmax;
+  result = std::max(result, std::bit_cast<float>(hn::GetLane(hn::MaxOfLanes(d, most))));
+  if (at < count) result = std::max(result, codec::group_amax({group + at, count - at}));
+  return result;
+}
+
+void quantize_group(const Bfloat16* group, std::size_t count, float multiplier, std::uint8_t* values) {
+  const WordTag d;
+  const hn::Rebind<std::uint16_t, WordTag> d16;
+  const std::size_t lanes = hn::Lanes(d);
+  const auto factor = hn::Set(FloatTag(), multiplier);
+  std::size_t at = 0;
+  for (; at + 2 * lanes <= count; at += 2 * lanes) {
+    const auto word = hn::LoadU(d, reinterpret_cast<const std::uint32_t*>(group + at));
+    const auto low = encode(hn::Mul(low_half(word), factor));
+    const auto high = encode(hn::Mul(high_half(word), factor));
+    const auto pair = hn::Or(low, hn::ShiftLeft<8>(high));
+    hn::StoreU(hn::DemoteTo(d16, hn::BitCast(hn::RebindToSigned<WordTag>(), pair)), d16,
+               reinterpret_cast<std::uint16_t*>(values + at));
+  }
+  for (; at < count; ++at) values[at] = codec::encode_float8(to_float(group[at]) * multiplier);
+}
+
+void quantize_row(const Bfloat16* row, std::size_t hidden, codec::ScaleRounding rounding, std::uint8_t* values,
+                  float* scales) {
+  constexpr auto kGroup = static_cast<std::size_t>(codec::kGroupChannels);
+  for (std::size_t begin = 0; begin < hidden; begin += kGroup) {
+    const std::size_t count = std::min(kGroup, hidden - begin);
+    const codec::GroupScale scale = codec::scale_of(amax_of(row + begin, count), rounding);
+    quantize_group(row + begin, count, scale.multiplier, values + begin);
+    scales[begin / kGroup] = scale.stored;
+  }
+}
+
+/// As to_bfloat16 in base/bfloat16.hpp; the result is in the high half.
+HWY_INLINE Words round_to_bfloat16(Floats sum) {
+  const WordTag d;
+  const auto bits = hn::BitCast(d, sum);
+  const auto lowest_kept = hn::And(hn::ShiftRight<16>(bits), hn::Set(d, 1U));
+  const auto rounded = hn::Add(bits, hn::Add(hn::Set(d, 0x7FFFU), lowest_kept));
+  const auto is_nan = hn::RebindMask(d, hn::IsNaN(sum));
+  return hn::IfThenElse(is_nan, hn::Set(d, std::uint32_t{kBfloat16Nan} << 16U), rounded);
+}
+
+void sum_weighted_rows(std::span<const WeightedRow> rows, std::size_t hidden, std::byte* out) {
+  const WordTag d;
+  const FloatTag df;
+  constexpr std::size_t kUnroll = 4;
+  const std::size_t lanes = hn::Lanes(d);
+  const std::size_t bytes = hidden * sizeof(Bfloat16);
+  std::size_t at = 0;
+  for (; kHasFma && at + kUnroll * lanes * sizeof(std::uint32_t) <= bytes;
+       at += kUnroll * lanes * sizeof(std::uint32_t)) {
+    Floats low[kUnroll];
+    Floats high[kUnroll];
+    for (std::size_t u = 0; u < kUnroll; ++u) low[u] = high[u] = hn::Zero(df);
+    for (const WeightedRow& addend : rows) {
+      const auto weight = hn::Set(df, addend.weight);
+      const auto* from = reinterpret_cast<const std::uint32_t*>(addend.row + at);
+      for (std::size_t u = 0; u < kUnroll; ++u) {
+        const auto word = hn::LoadU(d, from + u * lanes);
+        low[u] = hn::MulAdd(low_half(word), weight, low[u]);
+        high[u] = hn::MulAdd(high_half(word), weight, high[u]);
+      }
+    }
+    for (std::size_t u = 0; u < kUnroll; ++u) {
+      const auto word = hn::Or(hn::ShiftRight<16>(round_to_bfloat16(low[u])),
+                               hn::And(round_to_bfloat16(high[u]), hn::Set(d, 0xFFFF0000U)));
+      hn::StoreU(word, d, reinterpret_cast<std::uint32_t*>(out + at) + u * lanes);
+    }
+  }
+  for (; at < bytes; at += sizeof(Bfloat16)) {
+    float sum = 0.0F;
+    for (const WeightedRow& addend : rows) {
+      Bfloat16 value;
+      std::memcpy(&value, addend.row + at, sizeof(value));
+      sum = std::fma(to_float(value), addend.weight, sum);
+    }
+    const Bfloat16 rounded = to_bfloat16(sum);
+    std::memcpy(out + at, &rounded, sizeof(rounded));
+  }
+}
+
+}  // namespace
+}  // namespace crossdock::host::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+
+namespace crossdock::host {
+
+namespace {
+
+HWY_EXPORT(multicast_row);
+HWY_EXPORT(quantize_row);
+HWY_EXPORT(sum_weighted_rows);
+
+}  // namespace
+
+void multicast_row(const std::byte* source, std::size_t bytes, std::span<std::byte* const> destinations,
+                   Stores stores) {
+  HWY_DYNAMIC_DISPATCH(multicast_row)(source, bytes, destinations, stores);
+}
+
+void flush_streaming_stores() { hwy::FlushStream(); }
+
+void quantize_row(const Bfloat16* row, std::size_t hidden, codec::ScaleRounding rounding, std::uint8_t* values,
+                  float* scales) {
+  HWY_DYNAMIC_DISPATCH(quantize_row)(row, hidden, rounding, values, scales);
+}
+
+void sum_weighted_rows(std::span<const WeightedRow> rows, std::size_t hidden, std::byte* out) {
+  HWY_DYNAMIC_DISPATCH(sum_weighted_rows)(rows, hidden, out);
+}
+
+}  // namespace crossdock::host
+#endif  // HWY_ONCE

@@ -1,0 +1,35 @@
+// What is remembered of a low-latency dispatch.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include <crossdock/event.hpp>
+#include <crossdock/low_latency.hpp>
+
+namespace crossdock {
+
+/// Written by the dispatch that makes it until it has been received, constant from then on.
+class LowLatencyHandle::State {
+ public:
+  std::uint64_t buffer_id = 0;  ///< of the buffer, equal to no other buffer's of this process
+  std::uint64_t epoch = 0;      ///< of the dispatch, equal on all ranks
+  std::int64_t num_tokens = 0;
+  int num_topk = 0;
+  std::int64_t hidden = 0;
+  std::int64_t max_tokens = 0;  ///< M
+  int num_experts = 0;
+
+  /// Where each selection of this rank's tokens went, [num_tokens, num_topk]: its owner, -1 for none, and the row among
+  /// the owner's L * R * M.
+  std::vector<std::int32_t> owner;
+  std::vector<std::int64_t> place;
+
+  Tensor count;         ///< int32 [L]
+  Tensor src_info;      ///< int32 [L, R * M]
+  Tensor layout_range;  ///< int64 [L, R]
+
+  Event completion;  ///< of an asynchronous dispatch
+};
+
+}  // namespace crossdock

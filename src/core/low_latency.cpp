@@ -1,0 +1,123 @@
+// The low-latency operations of a buffer.
+#include <array>
+#include <utility>
+
+#include "backend/low_latency_state.hpp"
+#include "base/error.hpp"
+#include "core/buffer_impl.hpp"
+
+namespace crossdock {
+
+namespace {
+
+const LowLatencyHandle::State& checked(const std::shared_ptr<const LowLatencyHandle::State>& state) {
+  if (!state) throw make_error(ErrorCode::kState, "an empty low-latency handle");
+  return *state;
+}
+
+}  // namespace
+
+std::int64_t LowLatencyHandle::num_tokens() const { return checked(state_).num_tokens; }
+std::int64_t LowLatencyHandle::num_max_dispatch_tokens_per_rank() const { return checked(state_).max_tokens; }
+std::int64_t LowLatencyHandle::hidden() const { return checked(state_).hidden; }
+int LowLatencyHandle::num_experts() const { return checked(state_).num_experts; }
+Tensor LowLatencyHandle::packed_recv_src_info() const { return checked(state_).src_info; }
+Tensor LowLatencyHandle::packed_recv_layout_range() const { return checked(state_).layout_range; }
+
+void Buffer::Impl::check_handle(const LowLatencyHandle& handle) const {
+  require(handle.defined(), "the handle is empty: it must come from a low-latency dispatch");
+  require(handle.state()->buffer_id == buffer_id_, "the handle belongs to another buffer");
+}
+
+backend::LowLatencyDispatchRequest Buffer::Impl::make_request(std::uint64_t epoch,
+                                                              const LowLatencyDispatchInput& input) {
+  check_low_latency_dispatch(input, local_experts_unchecked(input.num_experts), limits_);
+  auto state = std::make_shared<LowLatencyHandle::State>();
+  state->buffer_id = buffer_id_;
+  state->epoch = epoch;
+  state->num_tokens = input.x.size(0);
+  state->num_topk = static_cast<int>(input.topk_idx.size(1));
+  state->hidden = input.x.size(1);
+  state->max_tokens = input.num_max_dispatch_tokens_per_rank;
+  state->num_experts = input.num_experts;
+  return {epoch, input.x, input.topk_idx, input.format, input.cumulative_local_expert_recv_stats, std::move(state)};
+}
+
+backend::LowLatencyCombineRequest Buffer::Impl::make_request(std::uint64_t epoch, const LowLatencyCombineInput& input) {
+  check_handle(input.handle);
+  input.handle.state()->completion.wait();
+  const LowLatencyHandle::State& handle = *input.handle.state();
+  check_low_latency_combine(input, handle, local_experts_unchecked(handle.num_experts), limits_);
+  Tensor out =
+      input.out ? *input.out : pool_->allocate(DataType::kBfloat16, std::array{handle.num_tokens, handle.hidden});
+  return {epoch, input.x, input.topk_weights, std::move(out), input.handle.state()};
+}
+
+void Buffer::Impl::receive(std::shared_ptr<backend::ReceiveOperation> operation, std::string_view name,
+                           std::uint64_t epoch, const OperationOptions& options, Event& event, ReceiveHook& hook) {
+  const Milliseconds timeout = timeout_of(options);
+  const auto body = [operation, timeout] { operation->receive(Deadline(timeout)); };
+  switch (options.completion) {
+    case Completion::kSynchronous: body(); return;
+    case Completion::kAsynchronous: event = worker_.run(body); return;
+    case Completion::kHook:
+      hook = hooks_.add(std::make_shared<ReceiveHook::State>(std::string(name), epoch, body,
+                                                             [operation]() noexcept { operation->abandon(); }));
+      return;
+  }
+}
+
+LowLatencyDispatchOutput Buffer::Impl::low_latency_dispatch(const LowLatencyDispatchInput& input,
+                                                            const OperationOptions& options) {
+  constexpr std::string_view kName = "low_latency_dispatch";
+  const std::uint64_t epoch = next_epoch(kName);
+  const auto request = or_refuse(epoch, kName, timeout_of(options), [&] {
+    hooks_.check_dropped();
+    check_low_latency_options(options);
+    if (options.previous_event) options.previous_event->wait();
+    return make_request(epoch, input);
+  });
+  std::shared_ptr<backend::LowLatencyDispatchOperation> operation =
+      backend_->send_low_latency_dispatch(request, Deadline(timeout_of(options)));
+  LowLatencyDispatchOutput output{operation->result().x,
+                                  operation->result().scales,
+                                  request.handle->count,
+                                  LowLatencyHandle(request.handle),
+                                  Event(),
+                                  ReceiveHook()};
+  receive(operation, kName, epoch, options, output.event, output.hook);
+  request.handle->completion = output.event;
+  return output;
+}
+
+LowLatencyCombineOutput Buffer::Impl::low_latency_combine(const LowLatencyCombineInput& input,
+                                                          const OperationOptions& options) {
+  constexpr std::string_view kName = "low_latency_combine";
+  const std::uint64_t epoch = next_epoch(kName);
+  const auto request = or_refuse(epoch, kName, timeout_of(options), [&] {
+    hooks_.check_dropped();
+    check_low_latency_options(options);
+    if (options.previous_event) options.previous_event->wait();
+    return make_request(epoch, input);
+  });
+  LowLatencyCombineOutput output{request.out, Event(), ReceiveHook()};
+  receive(backend_->send_low_latency_combine(request, Deadline(timeout_of(options))), kName, epoch, options,
+          output.event, output.hook);
+  return output;
+}
+
+Tensor Buffer::Impl::low_latency_combine_input(const LowLatencyHandle& handle) {
+  static_cast<void>(backend());
+  try {
+    if (backend_->is_broken())
+      throw make_error(ErrorCode::kState, "an earlier error broke this buffer; make a new one");
+    check_handle(handle);
+    const std::int64_t local = local_experts_unchecked(handle.num_experts());
+    return backend_->allocate(DataType::kBfloat16,
+                              std::array{local, topology_.num_ranks * handle.state()->max_tokens, handle.hidden()});
+  } catch (const Error& error) {
+    throw named(error, "low_latency_combine_input");
+  }
+}
+
+}  // namespace crossdock

@@ -1,0 +1,83 @@
+#include <limits>
+
+#include "base/error.hpp"
+#include "core/validation.hpp"
+
+namespace crossdock {
+
+namespace {
+
+template <class Id>
+void check_ids(const Tensor& topk_idx, int num_experts, std::int64_t max_tokens) {
+  const auto num_topk = topk_idx.size(1);
+  const Id* ids = topk_idx.data_as<Id>();
+  std::vector<std::int64_t> rows(static_cast<std::size_t>(num_experts));
+  for (std::int64_t i = 0; i < topk_idx.num_elements(); ++i) {
+    require(ids[i] >= -1 && ids[i] < num_experts, "topk_idx[{}][{}] is {}; allowed are -1 and 0 to {}", i / num_topk,
+            i % num_topk, ids[i], num_experts - 1);
+    if (ids[i] < 0) continue;
+    const std::int64_t count = ++rows[static_cast<std::size_t>(ids[i])];
+    require(count <= max_tokens,
+            "more than {} rows for expert {}: a token names it twice, and there is no room for that", max_tokens,
+            ids[i]);
+  }
+}
+
+}  // namespace
+
+void check_low_latency_options(const OperationOptions& options) {
+  if (options.completion == Completion::kHook) {
+    require(options.allocation == Allocation::kCallerStream,
+            "a hook runs on the caller's stream, not the communication stream");
+    return;
+  }
+  check_options(options);
+}
+
+void check_low_latency_dispatch(const LowLatencyDispatchInput& input, int num_local_experts, const Limits& limits) {
+  require(input.x.dtype() == DataType::kBfloat16, "x is {}, bfloat16 is allowed", input.x.description());
+  check_x(input.x, limits);
+  const std::int64_t most = input.num_max_dispatch_tokens_per_rank;
+  require(most >= 0 && most <= std::numeric_limits<std::int32_t>::max() / limits.num_ranks,
+          "num_max_dispatch_tokens_per_rank is {}, 0 to {} are allowed", most,
+          std::numeric_limits<std::int32_t>::max() / limits.num_ranks);
+  require(input.x.size(0) <= most, "x has {} tokens, but num_max_dispatch_tokens_per_rank is {}", input.x.size(0),
+          most);
+  check_topk_idx(input.topk_idx, input.num_experts, limits);
+  require(input.topk_idx.size(0) == input.x.size(0), "topk_idx is {}, but x has {} tokens",
+          input.topk_idx.description(), input.x.size(0));
+  if (input.topk_idx.dtype() == DataType::kInt64) {
+    check_ids<std::int64_t>(input.topk_idx, input.num_experts, most);
+  } else {
+    check_ids<std::int32_t>(input.topk_idx, input.num_experts, most);
+  }
+  if (!input.cumulative_local_expert_recv_stats) return;
+  const Tensor& statistics = *input.cumulative_local_expert_recv_stats;
+  require(statistics.dtype() == DataType::kInt32 && statistics.dimensions() == 1 &&
+              statistics.size(0) == num_local_experts && statistics.is_contiguous(),
+          "cumulative_local_expert_recv_stats is {}, contiguous int32 [{}] is allowed", statistics.description(),
+          num_local_experts);
+}
+
+void check_low_latency_combine(const LowLatencyCombineInput& input, const LowLatencyHandle::State& handle,
+                               int num_local_experts, const Limits& limits) {
+  const Tensor& x = input.x;
+  const std::int64_t places = limits.num_ranks * handle.max_tokens;
+  require(x.dtype() == DataType::kBfloat16 && x.dimensions() == 3 && x.size(0) == num_local_experts &&
+              x.size(1) == places && x.size(2) == handle.hidden,
+          "x is {}, bfloat16 [{}, {}, {}] is allowed, as the dispatch's rows", x.description(), num_local_experts,
+          places, handle.hidden);
+  require(x.is_contiguous(), "x must be contiguous (row-major)");
+  require(x.device() == limits.device, "x lies on another device than the buffer's");
+  const auto check_tokens = [&](const Tensor& tensor, const char* name, DataType dtype, std::int64_t columns) {
+    require(tensor.dtype() == dtype && tensor.dimensions() == 2 && tensor.size(0) == handle.num_tokens &&
+                tensor.size(1) == columns && tensor.is_contiguous(),
+            "{} is {}, contiguous {} [{}, {}] is allowed", name, tensor.description(), name_of(dtype),
+            handle.num_tokens, columns);
+    require(tensor.device() == limits.device, "{} lies on another device than the buffer's", name);
+  };
+  check_tokens(input.topk_weights, "topk_weights", DataType::kFloat32, handle.num_topk);
+  if (input.out) check_tokens(*input.out, "out", DataType::kBfloat16, handle.hidden);
+}
+
+}  // namespace crossdock
