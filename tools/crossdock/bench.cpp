@@ -1,4 +1,5 @@
 // crossdock bench: how fast are dispatch and combine here?
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
@@ -7,6 +8,7 @@
 
 #include "base/error.hpp"
 #include "crossdock/bench_input.hpp"
+#include "crossdock/bench_low_latency.hpp"
 #include "crossdock/bench_rank.hpp"
 #include "crossdock/bench_report.hpp"
 #include "crossdock/command.hpp"
@@ -27,9 +29,24 @@ std::int64_t received_rows(const std::vector<std::int64_t>& rows, int num_ranks,
   return sum;
 }
 
+std::int64_t count_selections(const Routing& routing) {
+  return std::count_if(routing.topk_idx.begin(), routing.topk_idx.end(), [](std::int32_t id) { return id >= 0; });
+}
+
+std::string describe_progress(const BenchConfig& config, int done) {
+  const int all = config.iterations + config.warmup;
+  const bool is_looping = config.mode == OperationMode::kLowLatency && done == all;
+  return is_looping ? "round trips" : fmt::format("iteration {} of {}", done, all);
+}
+
 BenchResult measure(const BenchConfig& config, const Routing& routing) {
+  const bool is_low_latency = config.mode == OperationMode::kLowLatency;
   const auto rows = count_rows(routing);
-  check_memory(config, rows);
+  if (is_low_latency) {
+    check_low_latency_memory(config);
+  } else {
+    check_memory(config, rows);
+  }
   const RowPattern pattern(config.hidden, config.seed);
   const BenchWorld world{config, routing, pattern};
   const BenchShared shared(config.num_ranks, config.iterations);
@@ -40,12 +57,18 @@ BenchResult measure(const BenchConfig& config, const Routing& routing) {
   launch.timeout = std::chrono::seconds(config.timeout_seconds);
   launch.while_waiting = [&] {
     const int done = shared.iterations_done[0].load(std::memory_order_relaxed);
-    progress.show(fmt::format("iteration {} of {}", done, config.iterations + config.warmup));
+    progress.show(describe_progress(config, done));
   };
   run_ranks_or_throw(launch, [&](const std::shared_ptr<Bootstrap>& bootstrap) {
+    if (is_low_latency) {
+      run_low_latency_bench_rank(world, shared, bootstrap);
+      return;
+    }
     run_bench_rank(world, received_rows(rows, config.num_ranks, bootstrap->rank()), shared, bootstrap);
   });
-  return evaluate(config, shared, std::accumulate(rows.begin(), rows.end(), std::int64_t{0}));
+  return evaluate(
+      config, shared,
+      is_low_latency ? count_selections(routing) : std::accumulate(rows.begin(), rows.end(), std::int64_t{0}));
 }
 
 void write_json(const BenchConfig& config, const BenchResult& result) {
@@ -113,9 +136,9 @@ void add_run_options(CLI::App& command, BenchConfig& config) {
 }
 
 void add_data_options(CLI::App& command, BenchConfig& config) {
-  add_choice<BenchMode>(command, "--mode", config.mode,
-                        {{"normal", BenchMode::kNormal}, {"low-latency", BenchMode::kLowLatency}},
-                        "Kind of operation (low-latency is not there yet)");
+  add_choice<OperationMode>(command, "--mode", config.mode,
+                            {{"normal", OperationMode::kNormal}, {"low-latency", OperationMode::kLowLatency}},
+                            "Kind of operation: low-latency has one row per token and expert, and M = --tokens");
   add_choice<PayloadType>(command, "--dtype", config.dtype, {{"bf16", PayloadType::kBf16}, {"fp8", PayloadType::kFp8}},
                           "Rows that are dispatched; fp8 adds a scale per 128 channels");
   command
@@ -126,7 +149,7 @@ void add_data_options(CLI::App& command, BenchConfig& config) {
   add_choice<CombineSource>(
       command, "--combine-input", config.combine_source,
       {{"inplace", CombineSource::kInPlace}, {"arena", CombineSource::kArena}, {"outside", CombineSource::kOutside}},
-      "Combine reads the received rows, a copy in the arena, or private memory (fp8: not in place)");
+      "Combine reads the received rows, a copy in the arena, or private memory (fp8, low-latency: not in place)");
   command.add_option("--json", config.json_path, "Write the result to this file, too; - is standard output")
       ->type_name("FILE");
   add_data_option(command, config.data_directory);
@@ -148,7 +171,8 @@ void add_bench_command(CLI::App& app, Action& chosen) {
       "Examples:\n"
       "  crossdock bench --ranks 2 --tokens 4096 --hidden 7168 --topk 8 --experts 64\n"
       "  crossdock bench --ranks 8 --hidden 2048 --routing trace_e256_k8.safetensors:1\n"
-      "  crossdock bench --ranks 4 --tokens 128 --hidden 7168 --dtype fp8 --iterations 200 --json result.json");
+      "  crossdock bench --ranks 4 --tokens 128 --hidden 7168 --dtype fp8 --iterations 200 --json result.json\n"
+      "  crossdock bench --mode low-latency --ranks 2 --tokens 8 --iterations 1000");
   command->callback([state, &chosen] { chosen = [state] { return run_bench(*state); }; });
 }
 

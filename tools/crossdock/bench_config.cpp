@@ -31,8 +31,6 @@ TraceName parse_trace_name(const std::string& text) {
 
 }  // namespace
 
-std::string_view name_of(BenchMode mode) noexcept { return mode == BenchMode::kNormal ? "normal" : "low-latency"; }
-
 std::string_view name_of(PayloadType type) noexcept { return type == PayloadType::kBf16 ? "bf16" : "fp8"; }
 
 std::string_view name_of(CombineSource source) noexcept {
@@ -47,14 +45,15 @@ std::string_view name_of(CombineSource source) noexcept {
 std::string_view name_of(RankMode mode) noexcept { return mode == RankMode::kProcesses ? "processes" : "threads"; }
 
 void complete(BenchConfig& config) {
-  if (config.mode == BenchMode::kLowLatency) {
-    throw make_error(ErrorCode::kUnsupported, "--mode low-latency is not there yet; allowed is --mode normal");
-  }
-  if (config.dtype == PayloadType::kFp8) {
+  const bool is_low_latency = config.mode == OperationMode::kLowLatency;
+  const bool is_fp8 = config.dtype == PayloadType::kFp8;
+  if (is_fp8 && !is_low_latency) {
     require(config.hidden % BenchConfig::kScaleBlock == 0,
             "--dtype fp8 has one scale per {} channels, so --hidden must be a multiple of {}, not {}",
             BenchConfig::kScaleBlock, BenchConfig::kScaleBlock, config.hidden);
-    if (config.combine_source == CombineSource::kInPlace) config.combine_source = CombineSource::kArena;
+  }
+  if ((is_fp8 || is_low_latency) && config.combine_source == CombineSource::kInPlace) {
+    config.combine_source = CombineSource::kArena;
   }
 }
 

@@ -5,12 +5,11 @@
 #include <optional>
 #include <string>
 
+#include "crossdock/operation_mode.hpp"
 #include "crossdock/rank_launcher.hpp"
 #include "crossdock/routing.hpp"
 
 namespace crossdock::tool {
-
-enum class BenchMode : unsigned char { kNormal, kLowLatency };
 
 enum class PayloadType : unsigned char {
   kBf16,  ///< rows of bfloat16
@@ -19,15 +18,15 @@ enum class PayloadType : unsigned char {
 
 /// Where the rows are that combine reads.
 enum class CombineSource : unsigned char {
-  kInPlace,  ///< the received rows themselves (bf16 only)
-  kArena,    ///< Buffer::combine_input
+  kInPlace,  ///< the received rows themselves (normal mode, bf16 only)
+  kArena,    ///< Buffer::combine_input, low_latency_combine_input
   kOutside,  ///< private memory, which costs combine a staging copy
 };
 
 struct BenchConfig {
   static constexpr std::int64_t kScaleBlock = 128;  ///< channels per scale
 
-  BenchMode mode = BenchMode::kNormal;
+  OperationMode mode = OperationMode::kNormal;
   int num_ranks = 2;
   std::int64_t num_tokens = 4096;
   std::int64_t hidden = 7168;
@@ -45,19 +44,24 @@ struct BenchConfig {
   int timeout_seconds = 600;
 
   [[nodiscard]] std::int64_t row_bytes() const { return dtype == PayloadType::kFp8 ? hidden : 2 * hidden; }
-  [[nodiscard]] std::int64_t num_scales() const { return dtype == PayloadType::kFp8 ? hidden / kScaleBlock : 0; }
+  /// The last group of a row may be short in low-latency mode.
+  [[nodiscard]] std::int64_t num_scales() const {
+    return dtype == PayloadType::kFp8 ? (hidden + kScaleBlock - 1) / kScaleBlock : 0;
+  }
+  /// What dispatch is given: low-latency mode makes fp8 of bf16.
+  [[nodiscard]] PayloadType input_dtype() const {
+    return mode == OperationMode::kLowLatency ? PayloadType::kBf16 : dtype;
+  }
   [[nodiscard]] std::int64_t combine_row_bytes() const { return 2 * hidden; }
   /// Bytes of a dispatched row, scales included.
   [[nodiscard]] std::int64_t payload_bytes() const { return row_bytes() + 4 * num_scales(); }
 };
 
-[[nodiscard]] std::string_view name_of(BenchMode mode) noexcept;
 [[nodiscard]] std::string_view name_of(PayloadType type) noexcept;
 [[nodiscard]] std::string_view name_of(CombineSource source) noexcept;
 [[nodiscard]] std::string_view name_of(RankMode mode) noexcept;
 
-/// Fills in what depends on other fields. Throws kInvalidArgument for fields that do not fit together, kUnsupported for
-/// low-latency mode.
+/// Fills in what depends on other fields. Throws kInvalidArgument for fields that do not fit together.
 void complete(BenchConfig& config);
 
 /// Random or from the trace that the configuration names; sets the configuration's top-k and experts.

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/error.hpp"
+#include "crossdock/low_latency_arena.hpp"
 #include "crossdock/machine.hpp"
 
 namespace crossdock::tool {
@@ -30,12 +31,22 @@ void fill_rows(DispatchInput& input, const BenchConfig& config, const RowPattern
   const auto num_scales = static_cast<std::size_t>(config.num_scales());
   for (std::int64_t token = 0; token < config.num_tokens; ++token) {
     const auto row = static_cast<std::size_t>(token);
-    if (config.dtype == PayloadType::kBf16) {
+    if (config.input_dtype() == PayloadType::kBf16) {
       pattern.fill_bf16(rank, token, {input.x.data_as<Bfloat16>() + row * hidden, hidden});
     } else {
       pattern.fill_fp8(rank, token, {input.x.data_as<std::uint8_t>() + row * hidden, hidden});
       pattern.fill_scales(rank, token, {input.x_scales->data_as<float>() + row * num_scales, num_scales});
     }
+  }
+}
+
+void require_memory(std::int64_t needed) {
+  const std::int64_t available = available_memory_bytes();
+  if (available > 0 && needed > available) {
+    throw make_error(
+        ErrorCode::kCapacity,
+        "this run needs {:.1f} GB of memory and {:.1f} GB are available: lower --ranks, --tokens or --hidden",
+        static_cast<double>(needed) / 1e9, static_cast<double>(available) / 1e9);
   }
 }
 
@@ -56,7 +67,7 @@ DispatchInput make_bench_input(const BenchConfig& config, const Routing& routing
   input.num_experts = shape.num_experts;
   input.topk_idx = allocate_tensor(DataType::kInt64, {shape.num_tokens, shape.num_topk});
   input.topk_weights = allocate_tensor(DataType::kFloat32, {shape.num_tokens, shape.num_topk});
-  if (config.dtype == PayloadType::kBf16) {
+  if (config.input_dtype() == PayloadType::kBf16) {
     input.x = allocate_tensor(DataType::kBfloat16, {shape.num_tokens, config.hidden});
   } else {
     input.x = allocate_tensor(DataType::kFloat8E4m3, {shape.num_tokens, config.hidden});
@@ -76,6 +87,11 @@ std::int64_t count_bytes(const DispatchOutput& output) {
          bytes_of(output.recv_topk_weights) + bytes_of(output.handle.recv_src_idx());
 }
 
+std::int64_t count_bytes(const LowLatencyDispatchOutput& output) {
+  return bytes_of(output.packed_recv_x) + bytes_of(output.packed_recv_x_scales) + bytes_of(output.packed_recv_count) +
+         bytes_of(output.handle.packed_recv_src_info()) + bytes_of(output.handle.packed_recv_layout_range());
+}
+
 std::size_t bench_arena_bytes(const BenchConfig& config, std::int64_t num_recv_rows) {
   constexpr std::size_t kSmallest = 1U << 16U;  // for a rank that receives nothing
   ArenaSizeArgs args;
@@ -87,6 +103,12 @@ std::size_t bench_arena_bytes(const BenchConfig& config, std::int64_t num_recv_r
   return std::max(get_arena_size_hint(args), kSmallest);
 }
 
+std::size_t low_latency_bench_arena_bytes(const BenchConfig& config, int rank) {
+  const plan::ExpertMap experts(*config.num_experts, config.num_ranks);
+  return get_low_latency_arena_bytes({experts.count(rank), config.num_ranks, config.num_tokens, config.hidden,
+                                      config.row_bytes(), config.num_scales()});
+}
+
 void check_memory(const BenchConfig& config, const std::vector<std::int64_t>& rows) {
   const std::int64_t num_rows = std::accumulate(rows.begin(), rows.end(), std::int64_t{0});
   const std::int64_t num_tokens = config.num_ranks * config.num_tokens;
@@ -94,13 +116,18 @@ void check_memory(const BenchConfig& config, const std::vector<std::int64_t>& ro
   needed += num_rows * config.payload_bytes();
   if (config.combine_source != CombineSource::kInPlace) needed += num_rows * config.combine_row_bytes();
   if (config.combine_source == CombineSource::kOutside) needed += num_rows * config.combine_row_bytes();
-  const std::int64_t available = available_memory_bytes();
-  if (available > 0 && needed > available) {
-    throw make_error(
-        ErrorCode::kCapacity,
-        "this run needs {:.1f} GB of memory and {:.1f} GB are available: lower --ranks, --tokens or --hidden",
-        static_cast<double>(needed) / 1e9, static_cast<double>(available) / 1e9);
+  require_memory(needed);
+}
+
+void check_low_latency_memory(const BenchConfig& config) {
+  std::int64_t needed = 2 * config.num_ranks * config.num_tokens * config.combine_row_bytes();
+  for (int rank = 0; rank < config.num_ranks; ++rank) {
+    needed += static_cast<std::int64_t>(low_latency_bench_arena_bytes(config, rank));
   }
+  if (config.combine_source == CombineSource::kOutside) {
+    needed += *config.num_experts * config.num_ranks * config.num_tokens * config.combine_row_bytes();
+  }
+  require_memory(needed);
 }
 
 }  // namespace crossdock::tool

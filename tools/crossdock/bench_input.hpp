@@ -22,12 +22,17 @@ namespace crossdock::tool {
 /// Bytes of the tensors.
 [[nodiscard]] std::int64_t count_bytes(const DispatchInput& input);
 [[nodiscard]] std::int64_t count_bytes(const DispatchOutput& output);
+[[nodiscard]] std::int64_t count_bytes(const LowLatencyDispatchOutput& output);
 
 /// Arena of a rank that receives that many rows.
 [[nodiscard]] std::size_t bench_arena_bytes(const BenchConfig& config, std::int64_t num_recv_rows);
+/// Arena of a rank in low-latency mode, with M = T.
+[[nodiscard]] std::size_t low_latency_bench_arena_bytes(const BenchConfig& config, int rank);
 
 /// Throws kCapacity, with the bytes needed and available, if the whole run does not fit this machine's free memory.
 /// `rows` as count_rows gives them.
 void check_memory(const BenchConfig& config, const std::vector<std::int64_t>& rows);
+/// The same for low-latency mode.
+void check_low_latency_memory(const BenchConfig& config);
 
 }  // namespace crossdock::tool

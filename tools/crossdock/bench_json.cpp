@@ -1,3 +1,5 @@
+#include <utility>
+
 #include <nlohmann/json.hpp>
 
 #include "crossdock/bench_report.hpp"
@@ -30,21 +32,28 @@ Json machine_json(const Machine& machine) {
           {"kernel", machine.kernel}, {"compiler", machine.compiler}, {"simd", machine.simd}};
 }
 
+Json times_json(const PhaseResult& phase) {
+  return {{"p50_us", phase.p50_us}, {"p90_us", phase.p90_us}, {"p99_us", phase.p99_us},
+          {"min_us", phase.min_us}, {"bytes", phase.bytes},   {"gb_per_s", phase.gb_per_s()}};
+}
+
 Json phase_json(const PhaseResult& phase) {
-  return {{"p50_us", phase.p50_us},
-          {"p90_us", phase.p90_us},
-          {"p99_us", phase.p99_us},
-          {"min_us", phase.min_us},
-          {"bytes", phase.bytes},
-          {"gb_per_s", phase.gb_per_s()},
-          {"parts",
-           {{"layout_us", phase.parts.layout_us},
-            {"announce_us", phase.parts.announce_us},
-            {"place_us", phase.parts.place_us},
-            {"copy_us", phase.parts.copy_us},
-            {"wait_us", phase.parts.wait_us},
-            {"copy_cpu_us", phase.parts.copy_cpu_us}}},
-          {"copy_share", phase.copy_share}};
+  Json json = times_json(phase);
+  json["parts"] = {{"layout_us", phase.parts.layout_us}, {"announce_us", phase.parts.announce_us},
+                   {"place_us", phase.parts.place_us},   {"copy_us", phase.parts.copy_us},
+                   {"wait_us", phase.parts.wait_us},     {"copy_cpu_us", phase.parts.copy_cpu_us}};
+  json["copy_share"] = phase.copy_share;
+  return json;
+}
+
+Json phases_json(const BenchConfig& config, const BenchResult& result) {
+  if (!result.round_trip) return {{"dispatch", phase_json(result.dispatch)}, {"combine", phase_json(result.combine)}};
+  Json round_trip = times_json(*result.round_trip);
+  round_trip["blocks"] = BenchShared::kRoundTripBlocks;
+  round_trip["loops_per_block"] = config.iterations;
+  return {{"dispatch", times_json(result.dispatch)},
+          {"combine", times_json(result.combine)},
+          {"round_trip", std::move(round_trip)}};
 }
 
 Json memory_json(const RankSummary& memory) {
@@ -61,7 +70,7 @@ std::string bench_json(const BenchConfig& config, const BenchResult& result) {
                   {"config", config_json(config)},
                   {"machine", machine_json(describe_machine())},
                   {"verified", result.verified},
-                  {"phases", {{"dispatch", phase_json(result.dispatch)}, {"combine", phase_json(result.combine)}}},
+                  {"phases", phases_json(config, result)},
                   {"memory", memory_json(result.memory)}};
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }

@@ -1,31 +1,14 @@
 #include "crossdock/bench_rank.hpp"
 
 #include <cstring>
-#include <ctime>
 #include <optional>
 
-#include "base/cpu.hpp"
 #include "crossdock/bench_input.hpp"
-#include "crossdock/machine.hpp"
+#include "crossdock/bench_peer.hpp"
 
 namespace crossdock::tool {
 
 namespace {
-
-std::int64_t now_ns() {
-  timespec time{};
-  ::clock_gettime(CLOCK_MONOTONIC, &time);
-  return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
-}
-
-BufferOptions make_buffer_options(const BenchConfig& config, std::int64_t num_recv_rows) {
-  BufferOptions options;
-  options.arena_bytes = bench_arena_bytes(config, num_recv_rows);
-  options.max_experts = *config.num_experts;
-  options.timeout = std::chrono::seconds(config.timeout_seconds);
-  options.setup_timeout = options.timeout;
-  return options;
-}
 
 class BenchRank {
  public:
@@ -35,54 +18,48 @@ class BenchRank {
         config_(world.config),
         shared_(shared),
         rank_(bootstrap->rank()),
-        spins_(config_.num_ranks > usable_cores() ? 0 : kSpins),
+        peer_(config_, shared, rank_),
         input_(make_bench_input(config_, world.routing, world.pattern, rank_)),
         combined_x_(allocate_tensor(DataType::kBfloat16, {config_.num_tokens, config_.hidden})),
-        buffer_(bootstrap, make_buffer_options(config_, num_recv_rows)) {
+        buffer_(bootstrap, make_bench_buffer_options(config_, bench_arena_bytes(config_, num_recv_rows))) {
     std::memset(combined_x_.data(), 0, combined_x_.num_bytes());  // its pages exist before the first timing
   }
 
   void run() {
-    RankSummary& summary = shared_.summary(rank_);
+    RankSummary& summary = peer_.summary();
     summary.inputs_bytes = count_bytes(input_);
     summary.outputs_bytes = static_cast<std::int64_t>(combined_x_.num_bytes());
     for (int i = -config_.warmup; i < config_.iterations; ++i) {
       IterationSample discarded;
       run_round(i < 0 ? discarded : shared_.sample(i, rank_), ExpertMark::kNone, i + 1 == config_.iterations);
-      if (rank_ == 0) shared_.iterations_done[0].fetch_add(1, std::memory_order_relaxed);
+      peer_.count_iteration();
     }
     IterationSample untimed;
     run_round(untimed, ExpertMark::kRank, true);
-    summary.verified = summary.mismatch[0] == '\0';
+    peer_.finish();
   }
 
  private:
-  static constexpr int kSpins = 2000;
-
-  void barrier() const {
-    shared_.barrier[0].wait(config_.num_ranks, spins_, std::chrono::seconds(config_.timeout_seconds));
-  }
-
   /// One dispatch and one combine. Everything that it received is freed when it returns.
   void run_round(IterationSample& sample, ExpertMark mark, bool verify) {
-    barrier();
+    peer_.barrier();
     sample.dispatch.start_ns = now_ns();
     const DispatchOutput output = buffer_.dispatch(input_);
     sample.dispatch.end_ns = now_ns();
     sample.dispatch.parts = buffer_.last_phase_times();
 
     const CombineInput combine_input = make_combine_input(output, mark);
-    barrier();
+    peer_.barrier();
     sample.combine.start_ns = now_ns();
     const CombineOutput combined = buffer_.combine(combine_input);
     sample.combine.end_ns = now_ns();
     sample.combine.parts = buffer_.last_phase_times();
     if (verify) {
       if (mark == ExpertMark::kNone) {
-        measure_memory(output);
-        report(find_dispatch_mismatch(world_, rank_, ReceivedTensors::of(output)));
+        peer_.measure_memory(count_bytes(output));
+        peer_.report(find_dispatch_mismatch(world_, rank_, ReceivedTensors::of(output)));
       }
-      report(find_combine_mismatch(world_, rank_, mark, combined.combined_x));
+      peer_.report(find_combine_mismatch(world_, rank_, mark, combined.combined_x));
     }
   }
 
@@ -128,26 +105,11 @@ class BenchRank {
     }
   }
 
-  /// While every rank holds all that it has.
-  void measure_memory(const DispatchOutput& output) {
-    RankSummary& summary = shared_.summary(rank_);
-    summary.received_bytes = count_bytes(output);
-    barrier();
-    const bool counts = config_.rank_mode == RankMode::kProcesses || rank_ == 0;
-    summary.pss_bytes = counts ? proportional_set_size_bytes() : 0;
-    barrier();
-  }
-
-  void report(const std::string& mismatch) {
-    RankSummary& summary = shared_.summary(rank_);
-    if (!mismatch.empty() && summary.mismatch[0] == '\0') summary.set_mismatch(mismatch);
-  }
-
   const BenchWorld& world_;
   const BenchConfig& config_;
   const BenchShared& shared_;
   int rank_;
-  int spins_;
+  BenchPeer peer_;
   DispatchInput input_;
   Tensor combined_x_;
   std::optional<Tensor> outside_;

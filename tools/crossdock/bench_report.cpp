@@ -11,7 +11,8 @@ std::string title(const BenchConfig& config, const Terminal& terminal) {
       "{}\n{} routing, {} iterations after {} of warm-up, combine reads {}\n\n",
       terminal.bold(fmt::format("{} ranks ({}), {} tokens each, hidden {}, top-{} of {} experts, {}", config.num_ranks,
                                 name_of(config.rank_mode), config.num_tokens, config.hidden, *config.num_topk,
-                                *config.num_experts, name_of(config.dtype))),
+                                *config.num_experts, name_of(config.dtype))) +
+          (config.mode == OperationMode::kLowLatency ? ", low-latency" : ""),
       config.routing, config.iterations, config.warmup, name_of(config.combine_source));
 }
 
@@ -28,11 +29,23 @@ std::string parts_row(std::string_view name, const Buffer::PhaseTimes& parts) {
                      format_duration(parts.copy_us), format_duration(parts.wait_us));
 }
 
+std::string parts_part(const BenchResult& result, const Terminal& terminal) {
+  const std::string parts = fmt::format("{:<10}{:>11}{:>11}{:>11}{:>11}{:>11}   mean of the ranks, median iteration",
+                                        "", "layout", "announce", "place", "copy", "wait");
+  return fmt::format("{}\n{}{}\n", terminal.dim(parts), parts_row("dispatch", result.dispatch.parts),
+                     parts_row("combine", result.combine.parts));
+}
+
 /// Small batches have no copy time of their own.
 std::string copying_line(const BenchResult& result) {
   if (result.dispatch.copy_share <= 0) return "";
   return fmt::format("copying   {:.0f}% of the cores' time in dispatch, {:.0f}% in combine\n",
                      100 * result.dispatch.copy_share, 100 * result.combine.copy_share);
+}
+
+std::string loops_line(const BenchConfig& config) {
+  return fmt::format("A round trip is dispatch, expert and combine in a loop: {} blocks of {}, no barriers between.\n",
+                     BenchShared::kRoundTripBlocks, config.iterations);
 }
 
 std::string memory_line(const RankSummary& memory) {
@@ -56,13 +69,13 @@ std::string verdict_line(const BenchResult& result, const Terminal& terminal) {
 std::string bench_table(const BenchConfig& config, const BenchResult& result, const Terminal& terminal) {
   const std::string times =
       fmt::format("{:<10}{:>11}{:>11}{:>11}{:>11}{:>11}   {:>11}", "", "median", "p90", "p99", "min", "moved", "rate");
-  const std::string parts = fmt::format("{:<10}{:>11}{:>11}{:>11}{:>11}{:>11}   mean of the ranks, median iteration",
-                                        "", "layout", "announce", "place", "copy", "wait");
-  return fmt::format("{}{}\n{}{}\n{}\n{}{}\n{}{}", title(config, terminal), terminal.dim(times),
-                     time_row("dispatch", result.dispatch, terminal), time_row("combine", result.combine, terminal),
-                     terminal.dim(parts), parts_row("dispatch", result.dispatch.parts),
-                     parts_row("combine", result.combine.parts), copying_line(result) + memory_line(result.memory),
-                     verdict_line(result, terminal));
+  const std::string phases =
+      time_row("dispatch", result.dispatch, terminal) + time_row("combine", result.combine, terminal);
+  const std::string rest = result.round_trip
+                               ? time_row("round trip", *result.round_trip, terminal) + loops_line(config) + "\n"
+                               : "\n" + parts_part(result, terminal) + copying_line(result);
+  return fmt::format("{}{}\n{}{}{}{}", title(config, terminal), terminal.dim(times), phases, rest,
+                     memory_line(result.memory), verdict_line(result, terminal));
 }
 
 }  // namespace crossdock::tool

@@ -13,11 +13,13 @@ namespace {
 
 using Member = OperationSample IterationSample::*;
 
-double slowest_us(const BenchShared& shared, int iteration, Member member) {
+/// From the first rank's start to the last rank's end; `sample_of` gives the sample of a rank.
+template <typename SampleOf>
+double slowest_us(int num_ranks, SampleOf sample_of) {
   std::int64_t start = std::numeric_limits<std::int64_t>::max();
   std::int64_t end = std::numeric_limits<std::int64_t>::min();
-  for (int rank = 0; rank < shared.num_ranks; ++rank) {
-    const OperationSample& sample = shared.sample(iteration, rank).*member;
+  for (int rank = 0; rank < num_ranks; ++rank) {
+    const OperationSample& sample = sample_of(rank);
     start = std::min(start, sample.start_ns);
     end = std::max(end, sample.end_ns);
   }
@@ -39,24 +41,45 @@ Buffer::PhaseTimes mean_parts(const BenchShared& shared, int iteration, Member m
   return sum;
 }
 
+PhaseResult make_phase(const std::vector<double>& sorted_times, std::int64_t bytes) {
+  PhaseResult result;
+  result.p50_us = nearest_rank(sorted_times, 50);
+  result.p90_us = nearest_rank(sorted_times, 90);
+  result.p99_us = nearest_rank(sorted_times, 99);
+  result.min_us = sorted_times.front();
+  result.bytes = bytes;
+  return result;
+}
+
 PhaseResult evaluate_phase(const BenchConfig& config, const BenchShared& shared, Member member, std::int64_t bytes) {
   std::vector<std::pair<double, int>> iterations;
   std::vector<double> times;
-  for (int i = 0; i < config.iterations; ++i) iterations.emplace_back(slowest_us(shared, i, member), i);
+  for (int i = 0; i < config.iterations; ++i) {
+    iterations.emplace_back(
+        slowest_us(
+            shared.num_ranks, [&](int rank) -> const auto& { return shared.sample(i, rank).*member; }),
+        i);
+  }
   std::sort(iterations.begin(), iterations.end());
   for (const auto& [time, iteration] : iterations) times.push_back(time);
 
-  PhaseResult result;
-  result.p50_us = nearest_rank(times, 50);
-  result.p90_us = nearest_rank(times, 90);
-  result.p99_us = nearest_rank(times, 99);
-  result.min_us = times.front();
-  result.bytes = bytes;
+  PhaseResult result = make_phase(times, bytes);
   const auto median = std::find(times.begin(), times.end(), result.p50_us) - times.begin();
   result.parts = mean_parts(shared, iterations[static_cast<std::size_t>(median)].second, member);
   const int cores = std::min(config.num_ranks, usable_cores());
   result.copy_share = result.parts.copy_cpu_us * config.num_ranks / (result.p50_us * cores);
   return result;
+}
+
+PhaseResult evaluate_round_trips(const BenchConfig& config, const BenchShared& shared, std::int64_t bytes) {
+  std::vector<double> times;
+  for (int block = 0; block < BenchShared::kRoundTripBlocks; ++block) {
+    const double time = slowest_us(
+        shared.num_ranks, [&](int rank) -> const auto& { return shared.round_trip(block, rank); });
+    times.push_back(time / config.iterations);
+  }
+  std::sort(times.begin(), times.end());
+  return make_phase(times, bytes);
 }
 
 }  // namespace
@@ -70,6 +93,9 @@ BenchResult evaluate(const BenchConfig& config, const BenchShared& shared, std::
   BenchResult result;
   result.dispatch = evaluate_phase(config, shared, &IterationSample::dispatch, num_rows * config.payload_bytes());
   result.combine = evaluate_phase(config, shared, &IterationSample::combine, num_rows * config.combine_row_bytes());
+  if (config.mode == OperationMode::kLowLatency) {
+    result.round_trip = evaluate_round_trips(config, shared, result.dispatch.bytes + result.combine.bytes);
+  }
   result.verified = true;
   for (const RankSummary& rank : shared.summaries.values()) {
     result.memory.inputs_bytes += rank.inputs_bytes;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,8 +16,8 @@ struct PhaseResult {
   double p90_us = 0;
   double p99_us = 0;
   double min_us = 0;
-  std::int64_t bytes = 0;    ///< (token, rank) payload of one iteration, all ranks
-  Buffer::PhaseTimes parts;  ///< of the median iteration, means over ranks
+  std::int64_t bytes = 0;    ///< payload of one iteration, all ranks
+  Buffer::PhaseTimes parts;  ///< normal mode: of the median iteration, means over ranks
   double copy_share = 0;     ///< of the time of the cores that the ranks have, what copying took in that iteration
 
   [[nodiscard]] double gb_per_s() const { return p50_us > 0 ? static_cast<double>(bytes) / (p50_us * 1e3) : 0; }
@@ -25,6 +26,9 @@ struct PhaseResult {
 struct BenchResult {
   PhaseResult dispatch;
   PhaseResult combine;
+  /// Low-latency mode: dispatch, expert and combine in a loop without barriers; percentiles over blocks of the time of
+  /// a loop, bytes of one loop, no parts.
+  std::optional<PhaseResult> round_trip;
   RankSummary memory;  ///< sums over ranks
   bool verified = false;
   std::string mismatch;
@@ -34,7 +38,7 @@ struct BenchResult {
 [[nodiscard]] double nearest_rank(const std::vector<double>& sorted, double p);
 
 /// An iteration takes from the first rank's start to the last rank's end. `num_rows` are the rows that all ranks
-/// receive.
+/// receive, (token, expert) rows in low-latency mode.
 [[nodiscard]] BenchResult evaluate(const BenchConfig& config, const BenchShared& shared, std::int64_t num_rows);
 
 }  // namespace crossdock::tool

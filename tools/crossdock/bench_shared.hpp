@@ -37,14 +37,21 @@ struct RankSummary {
 };
 
 struct BenchShared {
+  static constexpr int kRoundTripBlocks = 10;  ///< each of as many loops as there are iterations
+
   BenchShared(int num_ranks_value, int iterations)
       : num_ranks(num_ranks_value),
         samples(static_cast<std::size_t>(num_ranks) * static_cast<std::size_t>(iterations)),
+        round_trips(static_cast<std::size_t>(kRoundTripBlocks) * static_cast<std::size_t>(num_ranks)),
         summaries(static_cast<std::size_t>(num_ranks)) {}
 
   [[nodiscard]] IterationSample& sample(int iteration, int rank) const {
     return samples[static_cast<std::size_t>(iteration) * static_cast<std::size_t>(num_ranks) +
                    static_cast<std::size_t>(rank)];
+  }
+  [[nodiscard]] OperationSample& round_trip(int block, int rank) const {
+    return round_trips[static_cast<std::size_t>(block) * static_cast<std::size_t>(num_ranks) +
+                       static_cast<std::size_t>(rank)];
   }
   [[nodiscard]] RankSummary& summary(int rank) const { return summaries[static_cast<std::size_t>(rank)]; }
 
@@ -52,6 +59,7 @@ struct BenchShared {
   SharedBlock<SpinBarrier> barrier{1};
   SharedBlock<std::atomic<int>> iterations_done{1};  ///< of rank 0, warm-up included; for a progress line
   SharedBlock<IterationSample> samples;              ///< [iteration, rank]
+  SharedBlock<OperationSample> round_trips;          ///< [block, rank], low-latency mode only
   SharedBlock<RankSummary> summaries;                ///< [rank]
 };
 

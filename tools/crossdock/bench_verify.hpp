@@ -12,8 +12,12 @@
 
 namespace crossdock::tool {
 
-/// Whether each rank's expert marked its rows (mark_row) or left them alone.
-enum class ExpertMark : unsigned char { kNone, kRank };
+/// How experts marked their rows (mark_row).
+enum class ExpertMark : unsigned char {
+  kNone,
+  kRank,    ///< by the number of the rank
+  kExpert,  ///< by the number of the expert among all (low-latency mode)
+};
 
 /// Everything that the inputs of all ranks follow from.
 struct BenchWorld {

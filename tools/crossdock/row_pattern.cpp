@@ -72,10 +72,13 @@ void RowPattern::fill_scales(int rank, std::int64_t token, std::span<float> scal
 void dequantize(std::span<const std::uint8_t> row, std::span<const float> scales, std::span<Bfloat16> out) {
   constexpr float kExponentShift = 0x1p120F;  // from e4m3's bias of 7 to binary32's of 127
   const auto block = static_cast<std::size_t>(BenchConfig::kScaleBlock);
-  for (std::size_t i = 0; i < row.size(); ++i) {
-    const auto code = static_cast<std::uint32_t>(row[i]);
-    const auto bits = (code & 0x80U) << 24U | (code & 0x7FU) << 20U;
-    out[i] = to_bfloat16(std::bit_cast<float>(bits) * kExponentShift * scales[i / block]);
+  for (std::size_t begin = 0; begin < row.size(); begin += block) {
+    const float scale = scales[begin / block];
+    for (std::size_t i = begin; i < std::min(begin + block, row.size()); ++i) {
+      const auto code = static_cast<std::uint32_t>(row[i]);
+      const auto bits = (code & 0x80U) << 24U | (code & 0x7FU) << 20U;
+      out[i] = to_bfloat16(std::bit_cast<float>(bits) * kExponentShift * scale);
+    }
   }
 }
 
