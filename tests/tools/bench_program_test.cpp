@@ -102,6 +102,71 @@ TEST(BenchProgram, TakesItsRoutingFromATrace) {
   EXPECT_NE(result.at("phases").at("dispatch").at("bytes"), other.at("phases").at("dispatch").at("bytes"));
 }
 
+/// Low-latency phases have times and no parts.
+void expect_complete_low_latency(const json& result, std::int64_t selections, std::int64_t row_bytes,
+                                 std::int64_t combine_row_bytes) {
+  ASSERT_EQ(result.at("schema"), 1);
+  EXPECT_EQ(result.at("verified"), true);
+  EXPECT_EQ(result.at("config").at("mode"), "low-latency");
+  const json& phases = result.at("phases");
+  EXPECT_EQ(phases.at("dispatch").at("bytes"), selections * row_bytes);
+  EXPECT_EQ(phases.at("combine").at("bytes"), selections * combine_row_bytes);
+  EXPECT_EQ(phases.at("round_trip").at("bytes"), selections * (row_bytes + combine_row_bytes));
+  for (const char* name : {"dispatch", "combine", "round_trip"}) {
+    const json& phase = phases.at(name);
+    EXPECT_GT(phase.at("min_us").get<double>(), 0) << name;
+    EXPECT_LE(phase.at("min_us").get<double>(), phase.at("p50_us").get<double>()) << name;
+    EXPECT_LE(phase.at("p50_us").get<double>(), phase.at("p90_us").get<double>()) << name;
+    EXPECT_LE(phase.at("p90_us").get<double>(), phase.at("p99_us").get<double>()) << name;
+    EXPECT_GE(phase.at("gb_per_s").get<double>(), 0) << name;
+    EXPECT_FALSE(phase.contains("parts")) << name;
+  }
+  EXPECT_EQ(phases.at("round_trip").at("blocks"), 10);
+  EXPECT_EQ(phases.at("round_trip").at("loops_per_block"), 3);
+}
+
+TEST(BenchProgram, LowLatencyCountsARowForEachTokenAndExpert) {
+  const auto result = run_bench("--mode low-latency --ranks 2 --tokens 16 --hidden 256 --topk 4 --experts 8");
+  expect_complete_low_latency(result, 2 * 16 * 4, 512, 512);
+  EXPECT_EQ(result.at("config").at("combine_input"), "arena");
+  // Received are places for the most that can come: four experts of a rank, 2 * 16 places of each.
+  EXPECT_EQ(result.at("memory").at("received_bytes"), 2 * (4 * 32 * (512 + 4) + 4 * 4 + 4 * 2 * 8));
+  EXPECT_EQ(result.at("memory").at("outputs_bytes"), 2 * 16 * 512);
+}
+
+TEST(BenchProgram, LowLatencyCastsToFp8WithAShortLastGroup) {
+  const auto result =
+      run_bench("--mode low-latency --ranks 3 --tokens 9 --hidden 200 --topk 3 --experts 7 --dtype fp8 --threads");
+  expect_complete_low_latency(result, 3 * 9 * 3, 200 + 2 * 4, 400);
+}
+
+TEST(BenchProgram, LowLatencyCombinesFromOutside) {
+  for (const std::string dtype : {"bf16", "fp8"}) {
+    const auto result = run_bench(
+        "--mode low-latency --ranks 2 --tokens 5 --hidden 128 --topk 2 --experts 5 "
+        "--combine-input outside --dtype " +
+        dtype);
+    expect_complete_low_latency(result, 2 * 5 * 2, dtype == "fp8" ? 132 : 256, 256);
+    EXPECT_EQ(result.at("config").at("combine_input"), "outside");
+  }
+}
+
+TEST(BenchProgram, LowLatencyHandlesRanksWithoutTokensOrExperts) {
+  expect_complete_low_latency(run_bench("--mode low-latency --ranks 2 --tokens 0 --hidden 64 --topk 1 --experts 2"), 0,
+                              128, 128);
+  expect_complete_low_latency(run_bench("--mode low-latency --ranks 5 --tokens 7 --hidden 33 --topk 2 --experts 3"),
+                              5 * 7 * 2, 66, 66);
+  expect_complete_low_latency(run_bench("--mode low-latency --ranks 1 --tokens 7 --hidden 1 --topk 1 --experts 1"), 7,
+                              2, 2);
+}
+
+TEST(BenchProgram, LowLatencyTakesItsRoutingFromATrace) {
+  const auto result =
+      run_bench("--mode low-latency --ranks 4 --tokens 16 --hidden 64 --routing trace_e256_k8.safetensors:1");
+  EXPECT_EQ(result.at("config").at("experts"), 256);
+  expect_complete_low_latency(result, 4 * 16 * 8, 128, 128);
+}
+
 TEST(BenchProgram, WritesJsonAloneToStandardOutput) {
   const auto result = run_program("bench --ranks 2 --tokens 8 --hidden 64 --iterations 2 --json - --seed 7");
   EXPECT_EQ(result.exit_code, 0);

@@ -53,6 +53,7 @@ INSTANTIATE_TEST_SUITE_P(CommandLine, WrongUsage,
                                          WrongUse{"demo --ranks many", "--ranks"},  //
                                          WrongUse{"demo --answers fp4", "bf16|float32"},
                                          WrongUse{"bench --mode quick", "low-latency|normal"},
+                                         WrongUse{"demo --mode low-latency --answers float32", "--mode normal"},
                                          WrongUse{"bench --dtype int8", "bf16|fp8"},  //
                                          WrongUse{"bench --dtype fp8 --hidden 200", "multiple of 128"},
                                          WrongUse{"bench --tokens -1", "--tokens"},  //
@@ -104,6 +105,9 @@ TEST(CommandLine, TooMuchMemoryIsRefusedBeforeAnythingRuns) {
   const auto result = run_program("bench --ranks 64 --tokens 1000000 --hidden 65536 --topk 1 --experts 1");
   EXPECT_EQ(result.exit_code, 1);
   EXPECT_THAT(result.output, HasSubstr("lower --ranks, --tokens or --hidden"));
+  const auto packed = run_program("bench --mode low-latency --ranks 8 --tokens 4096 --hidden 65536 --experts 256");
+  EXPECT_EQ(packed.exit_code, 1);
+  EXPECT_THAT(packed.output, HasSubstr("lower --ranks, --tokens or --hidden"));
 }
 
 }  // namespace

@@ -3,8 +3,10 @@
 #include <iostream>
 #include <memory>
 
+#include "base/error.hpp"
 #include "crossdock/command.hpp"
 #include "crossdock/data_directory.hpp"
+#include "crossdock/demo_low_latency.hpp"
 #include "crossdock/demo_report.hpp"
 
 namespace crossdock::tool {
@@ -41,9 +43,10 @@ std::string describe_progress(const DemoShared& shared) {
 }
 
 std::string title(const DemoSetting& setting, const MoeLayer& layer, const Terminal& terminal) {
+  const std::string_view how = setting.operations == OperationMode::kLowLatency ? ", in low-latency mode" : "";
   return fmt::format("{}\n{} tokens of {} channels, {} experts, top-{}; {} ranks ({}), experts answer in {}\n",
-                     terminal.bold("One layer of a trained mixture-of-experts model"), layer.num_tokens, layer.hidden,
-                     layer.num_experts, layer.num_topk, setting.num_ranks,
+                     terminal.bold(fmt::format("One layer of a trained mixture-of-experts model{}", how)),
+                     layer.num_tokens, layer.hidden, layer.num_experts, layer.num_topk, setting.num_ranks,
                      setting.mode == RankMode::kProcesses ? "processes" : "threads", name_of(setting.combine_dtype));
 }
 
@@ -55,11 +58,14 @@ void run_ranks_of(const DemoSetting& setting, const MoeLayer& layer, const DemoS
   launch.num_ranks = setting.num_ranks;
   launch.mode = setting.mode;
   launch.while_waiting = [&] { progress.show(describe_progress(shared)); };
-  run_ranks_or_throw(
-      launch, [&](const std::shared_ptr<Bootstrap>& bootstrap) { run_demo_rank(layer, options, shared, bootstrap); });
+  const auto run_rank = setting.operations == OperationMode::kLowLatency ? run_low_latency_demo_rank : run_demo_rank;
+  run_ranks_or_throw(launch,
+                     [&](const std::shared_ptr<Bootstrap>& bootstrap) { run_rank(layer, options, shared, bootstrap); });
 }
 
 int run_demo(const DemoCommand& command) {
+  require(command.setting.operations == OperationMode::kNormal || command.setting.combine_dtype == DataType::kBfloat16,
+          "--answers float32 is for --mode normal; the low-latency combine takes bf16");
   const Terminal terminal = Terminal::of_output(command.colour);
   const MoeLayer layer = load_moe_layer(find_data_directory(command.data_directory) / "moe_layer.safetensors");
   const DemoShared shared(command.setting.num_ranks, layer);
@@ -77,6 +83,9 @@ void add_demo_command(CLI::App& app, Action& chosen) {
   command->add_option("--ranks", state->setting.num_ranks, "Ranks that share the 64 experts and 2048 tokens")
       ->check(in_range(1, kMaxRanks))
       ->capture_default_str();
+  add_choice<OperationMode>(*command, "--mode", state->setting.operations,
+                            {{"normal", OperationMode::kNormal}, {"low-latency", OperationMode::kLowLatency}},
+                            "Kind of operation: in low-latency mode combine applies the router's weights");
   add_choice<DataType>(*command, "--answers", state->setting.combine_dtype,
                        {{"bf16", DataType::kBfloat16}, {"float32", DataType::kFloat32}},
                        "Type of the experts' answers; float32 shows that nothing but rounding is lost");
@@ -89,7 +98,8 @@ void add_demo_command(CLI::App& app, Action& chosen) {
       "received, and combines the answers. The result is compared with the recorded output of the layer.\n\n"
       "Examples:\n"
       "  crossdock demo\n"
-      "  crossdock demo --ranks 3 --answers float32");
+      "  crossdock demo --ranks 3 --answers float32\n"
+      "  crossdock demo --mode low-latency --ranks 4");
   command->callback([state, &chosen] { chosen = [state] { return run_demo(*state); }; });
 }
 

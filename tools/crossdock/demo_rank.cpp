@@ -1,27 +1,15 @@
 #include "crossdock/demo_rank.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <vector>
 
 #include "base/error.hpp"
+#include "crossdock/demo_share.hpp"
 #include "crossdock/expert_network.hpp"
 
 namespace crossdock::tool {
 
 namespace {
-
-class Stopwatch {
- public:
-  /// Microseconds since the last lap, or since this was made.
-  double lap_us() {
-    const auto now = std::chrono::steady_clock::now();
-    return std::chrono::duration<double, std::micro>(now - std::exchange(last_, now)).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
-};
 
 class DemoRank {
  public:
@@ -31,8 +19,7 @@ class DemoRank {
         options_(options),
         shared_(shared),
         rank_(bootstrap->rank()),
-        first_(first_token(layer.num_tokens, shared.num_ranks, rank_)),
-        num_tokens_(first_token(layer.num_tokens, shared.num_ranks, rank_ + 1) - first_),
+        share_(layer, shared, rank_),
         buffer_(bootstrap, make_buffer_options()),
         experts_(buffer_.local_experts(layer.num_experts)),
         network_(layer, experts_) {}
@@ -40,7 +27,7 @@ class DemoRank {
   void run() {
     const DispatchInput input = make_input();
     for (int pass = 0; pass < options_.passes; ++pass) run_pass(input);
-    enter(DemoStage::kDone);
+    share_.enter(DemoStage::kDone);
   }
 
  private:
@@ -59,35 +46,29 @@ class DemoRank {
   }
 
   [[nodiscard]] DispatchInput make_input() const {
-    const auto begin = static_cast<std::size_t>(first_);
-    const auto hidden = static_cast<std::size_t>(layer_.hidden);
-    const auto topk = static_cast<std::size_t>(layer_.num_topk);
-    const void* x = layer_.x.data() + begin * hidden;
-    const void* ids = layer_.topk_idx.data() + begin * topk;
-    const void* weights = layer_.topk_weights.data() + begin * topk;
     DispatchInput input;
     input.num_experts = layer_.num_experts;
-    input.x = Tensor::borrow(x, DataType::kBfloat16, {num_tokens_, layer_.hidden});
-    input.topk_idx = Tensor::borrow(ids, DataType::kInt64, {num_tokens_, layer_.num_topk});
-    input.topk_weights = Tensor::borrow(weights, DataType::kFloat32, {num_tokens_, layer_.num_topk});
+    input.x = share_.x();
+    input.topk_idx = share_.topk_idx();
+    input.topk_weights = share_.topk_weights();
     return input;
   }
 
   void run_pass(const DispatchInput& input) {
-    DemoTimes& times = shared_.times[static_cast<std::size_t>(rank_)];
+    DemoTimes& times = share_.times();
     Stopwatch watch;
-    enter(DemoStage::kDispatching);
+    share_.enter(DemoStage::kDispatching);
     const DispatchOutput output = buffer_.dispatch(input);
     times.dispatch_us = watch.lap_us();
     times.dispatch = buffer_.last_phase_times();
 
-    enter(DemoStage::kComputing);
+    share_.enter(DemoStage::kComputing);
     CombineInput combine_input;
     combine_input.handle = output.handle;
     combine_input.x = run_experts(output);
     times.experts_us = watch.lap_us();
 
-    enter(DemoStage::kCombining);
+    share_.enter(DemoStage::kCombining);
     const CombineOutput combined = buffer_.combine(combine_input);
     times.combine_us = watch.lap_us();
     times.combine = buffer_.last_phase_times();
@@ -118,29 +99,14 @@ class DemoRank {
     for (std::size_t i = 0; i < output.num_recv_tokens_per_expert.size(); ++i) {
       shared_.expert_load[static_cast<std::size_t>(experts_.begin) + i] = output.num_recv_tokens_per_expert[i];
     }
-    write_result(combined.combined_x);
-  }
-
-  void write_result(const Tensor& combined) const {
-    const auto size = static_cast<std::size_t>(combined.num_elements());
-    float* out = shared_.y.values().subspan(static_cast<std::size_t>(first_ * layer_.hidden), size).data();
-    if (options_.combine_dtype == DataType::kFloat32) {
-      std::copy_n(combined.data_as<float>(), size, out);
-    } else {
-      std::transform(combined.data_as<Bfloat16>(), combined.data_as<Bfloat16>() + size, out, to_float);
-    }
-  }
-
-  void enter(DemoStage stage) const {
-    shared_.stages[static_cast<std::size_t>(rank_)].store(static_cast<int>(stage), std::memory_order_relaxed);
+    share_.write_result(combined.combined_x);
   }
 
   const MoeLayer& layer_;
   const DemoRankOptions& options_;
   const DemoShared& shared_;
   int rank_;
-  std::int64_t first_;
-  std::int64_t num_tokens_;
+  DemoShare share_;
   Buffer buffer_;
   Buffer::ExpertRange experts_;
   ExpertNetwork network_;

@@ -35,7 +35,7 @@ struct DemoShared {
 
   int num_ranks;
   SharedBlock<std::atomic<int>> stages;   ///< DemoStage of each rank
-  SharedBlock<std::int64_t> rows;         ///< [source, destination]
+  SharedBlock<std::int64_t> rows;         ///< [source, destination]; one for each expert in low-latency mode
   SharedBlock<std::int64_t> expert_load;  ///< selections of each expert
   SharedBlock<DemoTimes> times;           ///< of each rank, last pass
   SharedBlock<float> y;                   ///< [N, H]: what came out of combine

@@ -17,12 +17,16 @@ std::int64_t sum_of(std::span<const std::int64_t> values) {
   return std::accumulate(values.begin(), values.end(), std::int64_t{0});
 }
 
-std::string routing_part(const MoeLayer& layer, const DemoShared& shared, const Terminal& terminal) {
+std::string routing_part(const DemoSetting& setting, const MoeLayer& layer, const DemoShared& shared,
+                         const Terminal& terminal) {
   const std::int64_t rows = sum_of(shared.rows.values());
   const std::int64_t selections = sum_of(shared.expert_load.values());
-  return fmt::format("\n{}  {} rows for {} choices of an expert: {:.2f} ranks a token\n{}",
-                     terminal.bold("Rows from rank to rank"), rows, selections,
-                     static_cast<double>(rows) / static_cast<double>(layer.num_tokens),
+  const std::string what =
+      setting.operations == OperationMode::kLowLatency
+          ? fmt::format("{} rows, one for each choice of an expert", rows)
+          : fmt::format("{} rows for {} choices of an expert: {:.2f} ranks a token", rows, selections,
+                        static_cast<double>(rows) / static_cast<double>(layer.num_tokens));
+  return fmt::format("\n{}  {}\n{}", terminal.bold("Rows from rank to rank"), what,
                      heat_map(shared.rows.values(), shared.num_ranks, terminal));
 }
 
@@ -67,16 +71,18 @@ std::string parts(const DemoShared& shared, Buffer::PhaseTimes DemoTimes::*opera
   return text;
 }
 
-std::string times_part(const DemoShared& shared, const Terminal& terminal) {
+/// Low-latency operations have no phases.
+std::string times_part(const DemoSetting& setting, const DemoShared& shared, const Terminal& terminal) {
+  const bool has_parts = setting.operations == OperationMode::kNormal;
   const std::string head = fmt::format("{:<10}{:>10}{:>10}", "Time", "mean", "slowest");
   const std::string part_names =
-      fmt::format("{:>11}{:>11}{:>11}{:>11}{:>11}", "layout", "announce", "place", "copy", "wait");
+      has_parts ? fmt::format("{:>11}{:>11}{:>11}{:>11}{:>11}", "layout", "announce", "place", "copy", "wait") : "";
   return fmt::format("\n{}{}\n{}{}\n{}\n{}{}\n", terminal.bold(head), terminal.dim(part_names),
                      total_row("dispatch", shared, [](const auto& times) { return times.dispatch_us; }),
-                     parts(shared, &DemoTimes::dispatch),
+                     has_parts ? parts(shared, &DemoTimes::dispatch) : "",
                      total_row("experts", shared, [](const auto& times) { return times.experts_us; }),
                      total_row("combine", shared, [](const auto& times) { return times.combine_us; }),
-                     parts(shared, &DemoTimes::combine));
+                     has_parts ? parts(shared, &DemoTimes::combine) : "");
 }
 
 std::string error_line(std::string_view name, std::string_view scale, double error, double allowed) {
@@ -126,8 +132,8 @@ bool demo_passed(const DemoSetting& setting, const MoeLayer& layer, const DemoSh
 
 std::string demo_report(const DemoSetting& setting, const MoeLayer& layer, const DemoShared& shared,
                         const Terminal& terminal) {
-  return routing_part(layer, shared, terminal) + load_part(shared, terminal) + times_part(shared, terminal) +
-         verdict_part(setting, layer, shared, terminal);
+  return routing_part(setting, layer, shared, terminal) + load_part(shared, terminal) +
+         times_part(setting, shared, terminal) + verdict_part(setting, layer, shared, terminal);
 }
 
 }  // namespace crossdock::tool

@@ -7,6 +7,7 @@
 #include <crossdock/types.hpp>
 
 #include "crossdock/demo_rank.hpp"
+#include "crossdock/operation_mode.hpp"
 #include "crossdock/rank_launcher.hpp"
 #include "crossdock/terminal.hpp"
 
@@ -21,13 +22,14 @@ struct OutputError {
 [[nodiscard]] OutputError compare_outputs(std::span<const float> output, std::span<const float> recorded);
 
 /// What rounding may cost. bfloat16 keeps 8 bits, so one rounding moves a value by at most 1/512 of it: each rank's
-/// answer is rounded once and their sum once more; answers of several ranks may be larger than what is left of their
-/// sum, which is why the bound on the largest error is a few such steps. float32 answers leave only the order of
-/// summation.
+/// answer (in low-latency mode each expert's) is rounded once and their sum once more; answers may be larger than what
+/// is left of their sum, which is why the bound on the largest error is a few such steps. float32 answers leave only
+/// the order of summation.
 [[nodiscard]] OutputError allowed_error(DataType combine_dtype);
 
 struct DemoSetting {
   int num_ranks = 8;
+  OperationMode operations = OperationMode::kNormal;
   RankMode mode = RankMode::kProcesses;
   DataType combine_dtype = DataType::kBfloat16;
 };

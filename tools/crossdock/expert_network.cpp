@@ -51,6 +51,11 @@ void ExpertNetwork::run(const Tensor& x, const Tensor& topk_idx, const Tensor& t
   }
 }
 
+void ExpertNetwork::answer(std::size_t expert, std::span<const Bfloat16> x, std::span<float> out) const {
+  std::fill(out.begin(), out.end(), 0.0F);
+  add_answer(experts_[expert], x, 1.0F, out);
+}
+
 std::vector<std::vector<ExpertNetwork::Selection>> ExpertNetwork::group_by_expert(const Tensor& topk_idx,
                                                                                   const Tensor& topk_weights) const {
   std::vector<std::vector<Selection>> result(experts_.size());

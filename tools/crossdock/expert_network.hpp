@@ -19,6 +19,8 @@ class ExpertNetwork {
   /// out[row] = sum over the row's local experts of weight * (silu(x w_gate^T) * (x w_up^T)) w_down^T, in float32.
   /// `x` is bfloat16 [M, H], `topk_idx` int64 [M, K] local ids or -1, `topk_weights` float32 [M, K]; `out` [M, H].
   void run(const Tensor& x, const Tensor& topk_idx, const Tensor& topk_weights, std::span<float> out) const;
+  /// out = (silu(x w_gate^T) * (x w_up^T)) w_down^T of one local expert, in float32. `x` and `out` have H elements.
+  void answer(std::size_t expert, std::span<const Bfloat16> x, std::span<float> out) const;
 
  private:
   struct Expert {
