@@ -75,7 +75,7 @@ class LowLatencyDemoRank {
 
   Tensor run_experts(const LowLatencyDispatchOutput& output) {
     const auto hidden = static_cast<std::size_t>(layer_.hidden);
-    const Tensor result = buffer_.low_latency_combine_input(output.handle);
+    Tensor result = buffer_.low_latency_combine_input(output.handle);
     answer_.resize(hidden);
     for (std::size_t expert = 0; expert < static_cast<std::size_t>(experts_.count); ++expert) {
       const auto count = static_cast<std::size_t>(output.packed_recv_count.data_as<std::int32_t>()[expert]);

@@ -1,5 +1,7 @@
 #include "crossdock/low_latency_verify.hpp"
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -36,7 +38,7 @@ class DispatchedRow {
     for (std::size_t group = 0; group < scales_.size(); ++group) {
       const std::int64_t at =
           expert * scales.stride(0) + place * scales.stride(1) + static_cast<std::int64_t>(group) * scales.stride(2);
-      if (std::memcmp(scales.data_as<float>() + at, &scales_[group], sizeof(float)) != 0) return false;
+      if (scales.data_as<std::uint32_t>()[at] != std::bit_cast<std::uint32_t>(scales_[group])) return false;
     }
     return true;
   }
