@@ -59,7 +59,7 @@ Buffer::PhaseTimes Combine::run(const Deadline& deadline) {
   times.place_us = watch.lap();
   await_announcements(deadline);
   times.announce_us = watch.lap();
-  const CpuStopwatch cpu(stores_for(request_.out.num_bytes()));
+  const CpuStopwatch cpu(request_.out.num_bytes());
   reduce_rows();
   if (request_.topk_weights) reduce_weights();
   times.copy_cpu_us = cpu.elapsed();

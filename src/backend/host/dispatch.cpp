@@ -60,7 +60,7 @@ void Dispatch::move_rows(const Deadline& deadline) {
     fill_unused_rows();
     times_.announce_us = watch.lap();
   }
-  const CpuStopwatch cpu(stores_for(bytes_sent()));
+  const CpuStopwatch cpu(bytes_sent());
   send_rows();
   send_extras();
   times_.copy_cpu_us = cpu.elapsed();

@@ -310,15 +310,21 @@ HWY_EXPORT(multicast_rows);
 HWY_EXPORT(reduce_rows_bfloat16);
 HWY_EXPORT(reduce_rows_float32);
 
-/// Which Prefetch suits this processor.
-bool looks_far() {
+enum class Vendor : std::uint8_t { kIntel, kAmd, kOther };
+
+Vendor vendor() {
 #if defined(__x86_64__)
-  static const bool is_intel = __builtin_cpu_is("intel") != 0;
-  return is_intel;
+  static const Vendor here = __builtin_cpu_is("intel") != 0 ? Vendor::kIntel
+                             : __builtin_cpu_is("amd") != 0 ? Vendor::kAmd
+                                                            : Vendor::kOther;
+  return here;
 #else
-  return false;
+  return Vendor::kOther;
 #endif
 }
+
+/// Which Prefetch suits this processor.
+bool looks_far() { return vendor() == Vendor::kIntel; }
 
 /// The most addends a token can have: every rank once, and two biases.
 std::size_t max_addends(const plan::RouteTable& route) {
@@ -341,6 +347,10 @@ void reduce_rows_float32(const ReduceArgs& args) {
   const std::size_t most = max_addends(*args.route);
   std::vector<const std::byte*> rows(2 * most);
   HWY_DYNAMIC_DISPATCH(reduce_rows_float32)(args, rows.data(), rows.data() + most, looks_far());
+}
+
+Stores stores_for(std::size_t batch_bytes) {
+  return is_large_batch(batch_bytes) || vendor() == Vendor::kAmd ? Stores::kStreaming : Stores::kCached;
 }
 
 std::string_view simd_target() {

@@ -15,12 +15,13 @@ enum class Stores : std::uint8_t {
   kStreaming,  ///< the row goes past the caches; falls back to kCached where rows are not aligned to a vector
 };
 
-/// Rows that fit the caches are read by the experts from there; larger batches would only push other data out of them.
-/// The crossover was measured between 0.25 and 4 MB a rank (docs/performance.md).
-[[nodiscard]] constexpr Stores stores_for(std::size_t batch_bytes) noexcept {
-  constexpr std::size_t kLargeBatchBytes = std::size_t{1} << 20U;
-  return batch_bytes > kLargeBatchBytes ? Stores::kStreaming : Stores::kCached;
-}
+/// More than the caches keep for whoever reads the rows next.
+[[nodiscard]] constexpr bool is_large_batch(std::size_t bytes) noexcept { return bytes > std::size_t{1} << 20U; }
+
+/// What suits this processor and a batch of that many bytes (docs/performance.md has the measurements). Large batches
+/// stream everywhere. Small ones stay in the caches on Intel; on AMD a store to a line that another core has read last
+/// is so slow that streaming wins for a single row.
+[[nodiscard]] Stores stores_for(std::size_t batch_bytes);
 
 /// Reads each row of `source` once and stores it at all its destinations.
 struct MulticastArgs {

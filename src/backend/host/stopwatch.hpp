@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include <chrono>
+#include <cstddef>
 
 #include "backend/host/kernels.hpp"
 
@@ -13,7 +14,7 @@ namespace crossdock::host {
 /// which small ones would feel.
 class CpuStopwatch {
  public:
-  explicit CpuStopwatch(Stores stores) : start_(stores == Stores::kStreaming ? now() : 0) {}
+  explicit CpuStopwatch(std::size_t batch_bytes) : start_(is_large_batch(batch_bytes) ? now() : 0) {}
   [[nodiscard]] double elapsed() const { return start_ > 0 ? now() - start_ : 0; }
 
  private:
