@@ -42,6 +42,8 @@ Buffer::PhaseTimes mean_parts(const BenchShared& shared, int iteration, Member m
 PhaseResult evaluate_phase(const BenchConfig& config, const BenchShared& shared, Member member, std::int64_t bytes) {
   std::vector<std::pair<double, int>> iterations;
   std::vector<double> times;
+  iterations.reserve(static_cast<std::size_t>(config.iterations));
+  times.reserve(static_cast<std::size_t>(config.iterations));
   for (int i = 0; i < config.iterations; ++i) iterations.emplace_back(slowest_us(shared, i, member), i);
   std::sort(iterations.begin(), iterations.end());
   for (const auto& [time, iteration] : iterations) times.push_back(time);
