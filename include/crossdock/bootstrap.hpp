@@ -56,7 +56,7 @@ struct TcpBootstrapOptions {
   std::uint16_t port = 0;             ///< port that rank 0 listens on; 0 is refused
   int rank = 0;
   int size = 1;
-  std::string secret;             ///< if not empty, every rank must prove that it knows it (HMAC challenge)
+  std::string secret{};           ///< if not empty, every rank must prove that it knows it (HMAC challenge)
   Milliseconds timeout{100'000};  ///< for all ranks to arrive
 };
 /// Throws kBootstrap on rank 0 if the port is in use, and on another rank if rank 0 refuses it: its secret is wrong,

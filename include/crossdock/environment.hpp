@@ -12,6 +12,8 @@ namespace crossdock {
 struct Environment {
   std::optional<std::string> master_addr;  ///< MASTER_ADDR: host of rank 0
   std::optional<std::string> master_port;  ///< MASTER_PORT: TCP port of rank 0
+  std::optional<std::string> port;  ///< CROSSDOCK_PORT: TCP port of rank 0 where MASTER_PORT serves something else
+  std::optional<std::string> agent_store;  ///< TORCHELASTIC_USE_AGENT_STORE: "True" if torchrun's agent has MASTER_PORT
   std::optional<std::string> rank;         ///< RANK, else OMPI_COMM_WORLD_RANK, else PMI_RANK, else SLURM_PROCID
   std::optional<std::string> world_size;   ///< WORLD_SIZE, else OMPI_COMM_WORLD_SIZE, else PMI_SIZE, else SLURM_NTASKS
   std::string rank_variable;               ///< the name of the variable that `rank` came from, for messages

@@ -30,6 +30,8 @@ Environment read_environment() {
   Environment result;
   result.master_addr = read("MASTER_ADDR");
   result.master_port = read("MASTER_PORT");
+  result.port = read("CROSSDOCK_PORT");
+  result.agent_store = read("TORCHELASTIC_USE_AGENT_STORE");
   result.rank = read_first({"RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID"}, result.rank_variable);
   result.world_size =
       read_first({"WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS"}, result.world_size_variable);

@@ -39,6 +39,17 @@ const std::string& require_variable(const std::optional<std::string>& value, std
   return *value;
 }
 
+/// torchrun's agent listens on MASTER_PORT itself unless told otherwise, and says so; then the next port is rank 0's.
+std::uint16_t port_of(const Environment& environment) {
+  constexpr int kHighest = 65'535;
+  if (environment.port)
+    return static_cast<std::uint16_t>(parse_number("CROSSDOCK_PORT", *environment.port, 1, kHighest));
+  const auto& text = require_variable(environment.master_port, "MASTER_PORT", environment);
+  const int port = parse_number("MASTER_PORT", text, 1, kHighest);
+  if (environment.agent_store != "True") return static_cast<std::uint16_t>(port);
+  return static_cast<std::uint16_t>(port < kHighest ? port + 1 : port - 1);
+}
+
 }  // namespace
 
 std::optional<TcpBootstrapOptions> tcp_bootstrap_options_from_environment() {
@@ -52,8 +63,7 @@ std::optional<TcpBootstrapOptions> tcp_bootstrap_options_from_environment() {
   result.size = parse_number(environment.world_size_variable, size, 1, bootstrap::kMaxSize);
   result.rank = parse_number(environment.rank_variable, *environment.rank, 0, result.size - 1);
   result.address = require_variable(environment.master_addr, "MASTER_ADDR", environment);
-  const auto& port = require_variable(environment.master_port, "MASTER_PORT", environment);
-  result.port = static_cast<std::uint16_t>(parse_number("MASTER_PORT", port, 1, 65'535));
+  result.port = port_of(environment);
   result.secret = environment.secret.value_or("");
   return result;
 }

@@ -100,6 +100,7 @@ std::vector<std::shared_ptr<Bootstrap>> make_in_process_bootstraps(int size) {
           bootstrap::kMaxSize);
   const auto group = std::make_shared<bootstrap::InProcessGroup>(size);
   std::vector<std::shared_ptr<Bootstrap>> result;
+  result.reserve(static_cast<std::size_t>(size));
   for (int rank = 0; rank < size; ++rank) {
     result.push_back(std::make_shared<bootstrap::InProcessBootstrap>(group, rank));
   }

@@ -19,7 +19,8 @@ using Variables = std::map<std::string, std::string>;
 /// The environment holds these variables and none of the others that matter. Each test runs in one thread.
 void set_environment(const Variables& variables) {
   for (const char* name : {"MASTER_ADDR", "MASTER_PORT", "RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID",
-                           "WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS", "CROSSDOCK_SECRET"}) {
+                           "WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS", "CROSSDOCK_SECRET",
+                           "CROSSDOCK_PORT", "TORCHELASTIC_USE_AGENT_STORE"}) {
     ::unsetenv(name);  // NOLINT(concurrency-mt-unsafe)
   }
   for (const auto& [name, value] : variables)
@@ -50,6 +51,27 @@ std::string error_with(const Variables& variables) {
   }
   ADD_FAILURE() << "no error";
   return "";
+}
+
+TEST(BootstrapEnvironment, LeavesTheAgentOfTorchrunItsPort) {
+  set_environment(torchrun_with("TORCHELASTIC_USE_AGENT_STORE", "True"));
+  EXPECT_EQ(tcp_bootstrap_options_from_environment()->port, 29501);
+  set_environment(torchrun_with("TORCHELASTIC_USE_AGENT_STORE", "False"));
+  EXPECT_EQ(tcp_bootstrap_options_from_environment()->port, 29500);
+  Variables last = torchrun_with("TORCHELASTIC_USE_AGENT_STORE", "True");
+  last["MASTER_PORT"] = "65535";
+  set_environment(last);
+  EXPECT_EQ(tcp_bootstrap_options_from_environment()->port, 65534);
+}
+
+TEST(BootstrapEnvironment, CrossdockPortComesFirst) {
+  Variables both = torchrun_with("TORCHELASTIC_USE_AGENT_STORE", "True");
+  both["CROSSDOCK_PORT"] = "4000";
+  set_environment(both);
+  EXPECT_EQ(tcp_bootstrap_options_from_environment()->port, 4000);
+  set_environment(torchrun_with("CROSSDOCK_PORT", "4001"));
+  EXPECT_EQ(tcp_bootstrap_options_from_environment()->port, 4001);
+  EXPECT_THAT(error_with(torchrun_with("CROSSDOCK_PORT", "0")), HasSubstr("CROSSDOCK_PORT=0"));
 }
 
 TEST(BootstrapEnvironment, NoRankMeansASingleRank) {

@@ -120,12 +120,13 @@ void check_memory(const BenchConfig& config, const std::vector<std::int64_t>& ro
 }
 
 void check_low_latency_memory(const BenchConfig& config) {
-  std::int64_t needed = 2 * config.num_ranks * config.num_tokens * config.combine_row_bytes();
+  const std::int64_t num_tokens = config.num_ranks * config.num_tokens;
+  std::int64_t needed = 2 * num_tokens * config.combine_row_bytes();
   for (int rank = 0; rank < config.num_ranks; ++rank) {
     needed += static_cast<std::int64_t>(low_latency_bench_arena_bytes(config, rank));
   }
   if (config.combine_source == CombineSource::kOutside) {
-    needed += *config.num_experts * config.num_ranks * config.num_tokens * config.combine_row_bytes();
+    needed += *config.num_experts * num_tokens * config.combine_row_bytes();
   }
   require_memory(needed);
 }

@@ -54,6 +54,8 @@ PhaseResult make_phase(const std::vector<double>& sorted_times, std::int64_t byt
 PhaseResult evaluate_phase(const BenchConfig& config, const BenchShared& shared, Member member, std::int64_t bytes) {
   std::vector<std::pair<double, int>> iterations;
   std::vector<double> times;
+  iterations.reserve(static_cast<std::size_t>(config.iterations));
+  times.reserve(static_cast<std::size_t>(config.iterations));
   for (int i = 0; i < config.iterations; ++i) {
     iterations.emplace_back(
         slowest_us(

@@ -78,7 +78,7 @@ class DemoRank {
   Tensor run_experts(const DispatchOutput& output) {
     answers_.resize(static_cast<std::size_t>(output.recv_x.num_elements()));
     network_.run(output.recv_x, *output.recv_topk_idx, *output.recv_topk_weights, answers_);
-    const Tensor result = buffer_.combine_input(output.handle, layer_.hidden, options_.combine_dtype);
+    Tensor result = buffer_.combine_input(output.handle, layer_.hidden, options_.combine_dtype);
     if (options_.combine_dtype == DataType::kFloat32) {
       std::copy(answers_.begin(), answers_.end(), result.data_as<float>());
     } else {

@@ -33,7 +33,8 @@ class HeatMap {
   static constexpr int kSumWidth = 9;
 
   [[nodiscard]] std::int64_t at(int source, int destination) const {
-    return rows_[static_cast<std::size_t>(source * num_ranks_ + destination)];
+    return rows_[static_cast<std::size_t>(source) * static_cast<std::size_t>(num_ranks_) +
+                 static_cast<std::size_t>(destination)];
   }
 
   [[nodiscard]] std::string header() const {

@@ -72,6 +72,7 @@ std::vector<RankFailure> run_rank_threads(const LaunchOptions& options, const Ra
   Reports reports;
   {
     std::vector<std::jthread> threads;
+    threads.reserve(bootstraps.size());
     for (auto& bootstrap : bootstraps) {
       threads.emplace_back(
           [&reports, &body, mine = std::move(bootstrap)]() mutable { run_one(std::move(mine), body, reports); });

@@ -159,8 +159,8 @@ SelfTestResult run_self_test(std::uint64_t seed) noexcept {
     run_ranks_or_throw(launch,
                        [&](const std::shared_ptr<Bootstrap>& bootstrap) { run_rank(seed, rounds[0], bootstrap); });
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    if (rounds[0] != kRanks * kRounds)
-      return {false, fmt::format("only {} of {} rounds ran", rounds[0].load(), kRanks * kRounds)};
+    constexpr std::int64_t kExpected = std::int64_t{kRanks} * kRounds;
+    if (rounds[0] != kExpected) return {false, fmt::format("only {} of {} rounds ran", rounds[0].load(), kExpected)};
     return {true,
             fmt::format("{} processes, {} random rounds of dispatch and combine equal the serial reference ({:.1f} s)",
                         kRanks, kRounds, seconds)};

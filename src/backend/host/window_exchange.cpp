@@ -53,7 +53,7 @@ struct WindowOffer {
   Nonce secret{};     ///< proof that a connection is from a rank of the group
   cpu_set_t cores{};  ///< that it may run on
   std::uint64_t bytes = 0;
-  std::uint64_t pointer = 0;  ///< of a std::shared_ptr<SharedMemory>, for ranks of the same process
+  const std::shared_ptr<SharedMemory>* memory = nullptr;  ///< for ranks of the same process only
 };
 static_assert(std::is_trivially_copyable_v<WindowOffer>);
 
@@ -61,6 +61,7 @@ void check_options(const BufferOptions& options, int num_ranks) {
   require(options.arena_bytes > 0,
           "an arena of 0 bytes can receive nothing; get_arena_size_hint says how many bytes an operation needs");
   require(options.timeout.count() >= 0, "the timeout of {} ms is negative", options.timeout.count());
+  require(options.setup_timeout.count() >= 0, "the setup timeout of {} ms is negative", options.setup_timeout.count());
   require(options.max_experts >= 1, "max_experts is {}, at least 1 is allowed", options.max_experts);
   require(
       options.ranks_per_node == 0 || options.ranks_per_node >= num_ranks,
@@ -312,7 +313,7 @@ Windows exchange_windows(Bootstrap& bootstrap, const BufferOptions& options, con
     mine.process = process_token();
     mine.cores = allowed_cores();
     mine.bytes = windows.memory[own]->size();
-    mine.pointer = reinterpret_cast<std::uintptr_t>(&windows.memory[own]);
+    mine.memory = &windows.memory[own];
   } catch (const std::exception& error) {
     set_failure(mine, error);
   }
@@ -323,8 +324,7 @@ Windows exchange_windows(Bootstrap& bootstrap, const BufferOptions& options, con
   Exchange exchange(rank, offers, *windows.memory[own], deadline, windows);
   for (int peer = 0; peer < num_ranks; ++peer) {
     if (peer == rank || !exchange.is_same_process(peer)) continue;
-    windows.memory[static_cast<std::size_t>(peer)] =
-        *reinterpret_cast<const std::shared_ptr<SharedMemory>*>(offers[static_cast<std::size_t>(peer)].pointer);
+    windows.memory[static_cast<std::size_t>(peer)] = *offers[static_cast<std::size_t>(peer)].memory;
   }
   exchange.watch_peers();
   exchange.run(listener);
