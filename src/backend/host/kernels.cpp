@@ -6,6 +6,8 @@
 
 #include "base/bfloat16.hpp"
 
+#include "backend/host/simd_targets.hpp"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/host/kernels.cpp"
 #include <hwy/cache_control.h>

@@ -6,6 +6,8 @@
 #include <cstring>
 
 // The sums need fused multiply-add in hardware, which the SSE targets have not; there the plain loop runs.
+#include "backend/host/simd_targets.hpp"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/host/low_latency_kernels.cpp"
 #include <hwy/cache_control.h>
