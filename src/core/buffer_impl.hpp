@@ -68,7 +68,7 @@ class Buffer::Impl {
   [[nodiscard]] backend::LowLatencyCombineRequest make_request(std::uint64_t epoch,
                                                                const LowLatencyCombineInput& input);
   /// Runs the second half now, on the worker, or when the hook is called.
-  void receive(std::shared_ptr<backend::ReceiveOperation> operation, std::string_view name, std::uint64_t epoch,
+  void receive(const std::shared_ptr<backend::ReceiveOperation>& operation, std::string_view name, std::uint64_t epoch,
                const OperationOptions& options, Event& event, ReceiveHook& hook);
   /// Experts of this rank, 0 for a number of experts that is not allowed.
   [[nodiscard]] int local_experts_unchecked(int num_experts) const;

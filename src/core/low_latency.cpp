@@ -53,7 +53,7 @@ backend::LowLatencyCombineRequest Buffer::Impl::make_request(std::uint64_t epoch
   return {epoch, input.x, input.topk_weights, std::move(out), input.handle.state()};
 }
 
-void Buffer::Impl::receive(std::shared_ptr<backend::ReceiveOperation> operation, std::string_view name,
+void Buffer::Impl::receive(const std::shared_ptr<backend::ReceiveOperation>& operation, std::string_view name,
                            std::uint64_t epoch, const OperationOptions& options, Event& event, ReceiveHook& hook) {
   const Milliseconds timeout = timeout_of(options);
   const auto body = [operation, timeout] { operation->receive(Deadline(timeout)); };

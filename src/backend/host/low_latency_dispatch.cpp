@@ -120,7 +120,7 @@ void LowLatencyDispatch::write_ranges() {
     std::int64_t rows = 0;
     for (int src = 0; src < group_->num_ranks(); ++src) {
       const auto counts = group_->windows.layout.expert_counts(group_->windows.slot(src, request_.epoch));
-      const std::int64_t from_src = counts[static_cast<std::size_t>(begin + e)];
+      const std::int64_t from_src = counts[static_cast<std::size_t>(begin) + static_cast<std::size_t>(e)];
       *range++ = rows << 32U | from_src;
       rows += from_src;
     }
