@@ -4,7 +4,6 @@
 #include <cstring>
 #include <vector>
 
-#include "backend/host/agreement.hpp"
 #include "backend/host/kernels.hpp"
 #include "backend/host/stopwatch.hpp"
 #include "base/bfloat16.hpp"
@@ -103,15 +102,7 @@ void Combine::announce(const Deadline& deadline) {
   group_.signals.signal(Phase::kAnnounce, request_.epoch);
 }
 
-void Combine::await_announcements(const Deadline& deadline) {
-  group_.signals.wait_all(Phase::kAnnounce, request_.epoch, kName, deadline);
-  try {
-    check_agreement(group_.windows, request_.epoch, kName);
-  } catch (const Error&) {
-    group_.signals.retire(request_.epoch);
-    throw;
-  }
-}
+void Combine::await_announcements(const Deadline& deadline) { group_.await_agreement(request_.epoch, kName, deadline); }
 
 void Combine::reduce_rows() const {
   const auto num_ranks = static_cast<std::size_t>(group_.num_ranks());

@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "backend/host/agreement.hpp"
 #include "backend/host/combine.hpp"
 #include "backend/host/dispatch.hpp"
 #include "backend/host/low_latency_combine.hpp"
@@ -47,6 +48,16 @@ Error Group::refuse_as(std::string_view operation, std::uint64_t epoch, const Er
   named.with_rank(rank());
   refuse(epoch, named, deadline);
   return named;
+}
+
+void Group::await_agreement(std::uint64_t epoch, std::string_view operation, const Deadline& deadline) {
+  signals.wait_all(Phase::kAnnounce, epoch, operation, deadline);
+  try {
+    check_agreement(windows, epoch, operation);
+  } catch (const Error&) {
+    signals.retire(epoch);
+    throw;
+  }
 }
 
 void Group::refuse(std::uint64_t epoch, const Error& reason, const Deadline& deadline) {

@@ -26,6 +26,9 @@ struct Group {
   [[nodiscard]] std::uint64_t offset_of(const Tensor& tensor) const;
   /// Throws kCapacity with the bytes that would do.
   [[nodiscard]] Tensor allocate(DataType dtype, std::span<const std::int64_t> shape) const;
+  /// Waits for all ranks to announce, and compares. Where they do not agree every rank throws, so the epoch is over and
+  /// the group goes on.
+  void await_agreement(std::uint64_t epoch, std::string_view operation, const Deadline& deadline);
   void refuse(std::uint64_t epoch, const Error& reason, const Deadline& deadline);
   /// The same for a reason that arose here: returns it with operation and rank, for this rank to throw.
   [[nodiscard]] Error refuse_as(std::string_view operation, std::uint64_t epoch, const Error& reason,

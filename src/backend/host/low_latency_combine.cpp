@@ -3,7 +3,6 @@
 #include <cstring>
 #include <vector>
 
-#include "backend/host/agreement.hpp"
 #include "backend/host/low_latency_kernels.hpp"
 #include "base/error.hpp"
 
@@ -34,13 +33,7 @@ void LowLatencyCombine::send(const Deadline& deadline) {
 }
 
 void LowLatencyCombine::receive(const Deadline& deadline) {
-  group_->signals.wait_all(Phase::kAnnounce, request_.epoch, kName, deadline);
-  try {
-    check_agreement(group_->windows, request_.epoch, kName);
-  } catch (const Error&) {
-    group_->signals.retire(request_.epoch);
-    throw;
-  }
+  group_->await_agreement(request_.epoch, kName, deadline);
   reduce();
   group_->signals.signal(Phase::kDone, request_.epoch);
   // The rows of this rank may change or go once no one reads them any more.

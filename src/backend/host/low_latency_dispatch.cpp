@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 
-#include "backend/host/agreement.hpp"
 #include "backend/host/low_latency_kernels.hpp"
 #include "base/error.hpp"
 #include "codec/float8.hpp"
@@ -102,15 +101,7 @@ void LowLatencyDispatch::announce() {
   group_->signals.signal(Phase::kAnnounce, request_.epoch);
 }
 
-void LowLatencyDispatch::agree(const Deadline& deadline) {
-  group_->signals.wait_all(Phase::kAnnounce, request_.epoch, kName, deadline);
-  try {
-    check_agreement(group_->windows, request_.epoch, kName);
-  } catch (const Error&) {
-    group_->signals.retire(request_.epoch);
-    throw;
-  }
-}
+void LowLatencyDispatch::agree(const Deadline& deadline) { group_->await_agreement(request_.epoch, kName, deadline); }
 
 void LowLatencyDispatch::write_ranges() {
   const int begin = experts_.begin(group_->rank());
