@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
+#include <functional>
 #include <vector>
 
 #include <crossdock/event.hpp>
@@ -27,7 +27,9 @@ class DispatchHandle::State {
   int num_experts = 0;
 
   // Known when the dispatch starts.
-  plan::RouteTable route;
+  std::int64_t num_tokens = 0;
+  plan::RouteTable route;  ///< on the host only
+  Tensor send_rows;        ///< on other devices: int32 [N, R], row of the block sent to each rank, -1 for none
   std::vector<std::int32_t> num_tokens_per_rank;    ///< [R]
   std::vector<std::int32_t> num_tokens_per_expert;  ///< [E]
   Tensor is_token_in_rank;                          ///< bool [N, R]
@@ -39,6 +41,9 @@ class DispatchHandle::State {
   Tensor recv_src_idx;                      ///< int32 [num_recv_rows]
 
   Event completion;  ///< of the dispatch
+
+  /// A copy in host memory of a tensor of the buffer's device; empty if that is the host.
+  std::function<Tensor(const Tensor&)> copy_to_host;
 
   [[nodiscard]] std::int64_t num_recv_tokens() const { return counts.num_recv(rank); }
 };

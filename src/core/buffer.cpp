@@ -56,7 +56,7 @@ Tensor Buffer::low_latency_combine_input(const LowLatencyHandle& handle) {
   return impl_->low_latency_combine_input(handle);
 }
 
-Event Buffer::capture(Stream /*stream*/) { return Event(); }
+Event Buffer::capture(Stream stream) { return impl_->capture(stream); }
 Buffer::PhaseTimes Buffer::last_phase_times() const { return impl_->last_phase_times(); }
 void Buffer::destroy() noexcept { impl_->destroy(); }
 

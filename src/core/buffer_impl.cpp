@@ -7,7 +7,7 @@
 
 #include "base/error.hpp"
 #include "core/registry.hpp"
-#include "plan/layout.hpp"
+#include "plan/experts.hpp"
 
 namespace crossdock {
 
@@ -16,38 +16,6 @@ namespace {
 std::uint64_t next_buffer_id() {
   static std::atomic<std::uint64_t> last = 0;
   return last.fetch_add(1, std::memory_order_relaxed) + 1;
-}
-
-std::span<std::int32_t> int32_span(const Tensor& tensor) {
-  return {tensor.data_as<std::int32_t>(), static_cast<std::size_t>(tensor.num_elements())};
-}
-
-std::span<std::uint8_t> byte_span(const Tensor& tensor) {
-  return {tensor.data_as<std::uint8_t>(), static_cast<std::size_t>(tensor.num_elements())};
-}
-
-plan::TopkIds topk_ids_of(const Tensor& topk_idx) {
-  plan::TopkIds ids;
-  if (topk_idx.dtype() == DataType::kInt64) {
-    ids.ids = topk_idx.data_as<const std::int64_t>();
-  } else {
-    ids.ids = topk_idx.data_as<const std::int32_t>();
-  }
-  ids.num_tokens = topk_idx.size(0);
-  ids.num_topk = static_cast<int>(topk_idx.size(1));
-  return ids;
-}
-
-/// A layout that the caller brought must agree with itself: rows are sent by the membership table, room is made by
-/// counts.
-void check_counts(const DispatchLayout& layout, const plan::RouteTable& route) {
-  std::vector<std::int32_t> counted(static_cast<std::size_t>(layout.num_tokens_per_rank.size(0)));
-  for (const std::int32_t rank : route.rank) ++counted[static_cast<std::size_t>(rank)];
-  const auto given = int32_span(layout.num_tokens_per_rank);
-  for (std::size_t rank = 0; rank < counted.size(); ++rank) {
-    require(given[rank] == counted[rank], "num_tokens_per_rank says {} tokens for rank {}, but is_token_in_rank has {}",
-            given[rank], rank, counted[rank]);
-  }
 }
 
 double microseconds_since(std::chrono::steady_clock::time_point begin) {
@@ -73,6 +41,7 @@ Buffer::Impl::Impl(Bootstrap& bootstrap, const BufferOptions& options)
       topology_{bootstrap.size(), options.ranks_per_node > 0 ? options.ranks_per_node : bootstrap.size()},
       limits_{bootstrap.size(), options.max_experts, options.device},
       buffer_id_(next_buffer_id()),
+      local_device_(make_local_device(options.device, topology_)),
       backend_(make_backend(bootstrap, options)) {}
 
 const backend::Backend& Buffer::Impl::backend() const {
@@ -90,6 +59,11 @@ int Buffer::Impl::local_experts_unchecked(int num_experts) const {
   return num_experts >= 1 ? plan::ExpertMap(num_experts, topology_.num_ranks).count(rank_) : 0;
 }
 
+void Buffer::Impl::await_start(const OperationOptions& options) {
+  if (options.previous_event) options.previous_event->wait();
+  capture(options.stream).wait();
+}
+
 std::uint64_t Buffer::Impl::next_epoch(std::string_view operation) {
   if (!backend_) throw make_error(ErrorCode::kState, "rank {}: {}: the buffer was destroyed", rank_, operation);
   if (backend_->is_broken()) {
@@ -99,32 +73,14 @@ std::uint64_t Buffer::Impl::next_epoch(std::string_view operation) {
   return ++last_epoch_;
 }
 
-DispatchLayout Buffer::Impl::compute_layout(const Tensor& topk_idx, int num_experts) const {
-  const std::int64_t num_ranks = topology_.num_ranks;
-  DispatchLayout layout;
-  layout.num_tokens_per_rank = pool_->allocate(DataType::kInt32, std::array{num_ranks});
-  layout.num_tokens_per_expert = pool_->allocate(DataType::kInt32, std::array{std::int64_t{num_experts}});
-  layout.is_token_in_rank = pool_->allocate(DataType::kBool, std::array{topk_idx.size(0), num_ranks});
-  plan::LayoutSpans spans;
-  if (!topology_.is_single_node()) {
-    layout.num_tokens_per_node = pool_->allocate(DataType::kInt32, std::array{std::int64_t{topology_.num_nodes()}});
-    spans.num_tokens_per_node = int32_span(*layout.num_tokens_per_node);
-  }
-  spans.num_tokens_per_rank = int32_span(layout.num_tokens_per_rank);
-  spans.num_tokens_per_expert = int32_span(layout.num_tokens_per_expert);
-  spans.is_token_in_rank = byte_span(layout.is_token_in_rank);
-  plan::compute_layout(topk_ids_of(topk_idx), plan::ExpertMap(num_experts, topology_.num_ranks), topology_, spans);
-  return layout;
-}
-
 DispatchLayout Buffer::Impl::get_dispatch_layout(const Tensor& topk_idx, int num_experts,
                                                  const OperationOptions& options) {
   static_cast<void>(backend());  // throws if it was destroyed
   try {
     check_options(options);
-    if (options.previous_event) options.previous_event->wait();
+    await_start(options);
     check_topk_idx(topk_idx, num_experts, limits_);
-    return compute_layout(topk_idx, num_experts);
+    return local_device_->compute_layout(topk_idx, num_experts);
   } catch (const Error& error) {
     throw named(error, "get_dispatch_layout");
   }
@@ -132,9 +88,6 @@ DispatchLayout Buffer::Impl::get_dispatch_layout(const Tensor& topk_idx, int num
 
 backend::DispatchRequest Buffer::Impl::make_request(std::uint64_t epoch, const DispatchInput& input) {
   check_dispatch(input, limits_);
-  const int num_experts = num_experts_of(input);
-  const DispatchLayout layout = input.layout ? *input.layout : compute_layout(*input.topk_idx, num_experts);
-
   auto state = std::make_shared<DispatchHandle::State>(topology_.num_ranks);
   state->buffer_id = buffer_id_;
   state->epoch = epoch;
@@ -142,14 +95,9 @@ backend::DispatchRequest Buffer::Impl::make_request(std::uint64_t epoch, const D
   state->dtype = input.x.dtype();
   state->hidden = input.x.size(1);
   state->num_topk = input.topk_idx ? static_cast<int>(input.topk_idx->size(1)) : -1;
-  state->num_experts = num_experts;
-  state->is_token_in_rank = layout.is_token_in_rank;
-  state->route = plan::make_route_table(byte_span(layout.is_token_in_rank), input.x.size(0), topology_.num_ranks);
-  if (input.layout) check_counts(layout, state->route);
-  const auto per_rank = int32_span(layout.num_tokens_per_rank);
-  state->num_tokens_per_rank.assign(per_rank.begin(), per_rank.end());
-  const auto per_expert = int32_span(layout.num_tokens_per_expert);
-  state->num_tokens_per_expert.assign(per_expert.begin(), per_expert.end());
+  state->num_experts = num_experts_of(input);
+  state->num_tokens = input.x.size(0);
+  local_device_->plan(input, *state);
 
   backend::DispatchRequest request;
   request.epoch = epoch;
@@ -209,7 +157,7 @@ DispatchOutput Buffer::Impl::dispatch(const DispatchInput& input, const Operatio
   const auto request = or_refuse(epoch, "dispatch", timeout_of(options), [&] {
     hooks_.check_dropped();
     check_options(options);
-    if (options.previous_event) options.previous_event->wait();
+    await_start(options);
     return make_request(epoch, input);
   });
   return run_dispatch(request, options, microseconds_since(begin));
@@ -221,7 +169,7 @@ DispatchOutput Buffer::Impl::dispatch(const CachedDispatchInput& input, const Op
   const auto request = or_refuse(epoch, "cached dispatch", timeout_of(options), [&] {
     hooks_.check_dropped();
     check_options(options);
-    if (options.previous_event) options.previous_event->wait();
+    await_start(options);
     return make_request(epoch, input);
   });
   return run_dispatch(request, options, microseconds_since(begin));
@@ -237,9 +185,11 @@ backend::CombineRequest Buffer::Impl::make_request(std::uint64_t epoch, const Co
   request.bias_0 = input.bias_0;
   request.bias_1 = input.bias_1;
   const std::int64_t num_tokens = input.handle.num_tokens();
-  request.out = input.out ? *input.out : pool_->allocate(input.x.dtype(), std::array{num_tokens, input.x.size(1)});
+  request.out =
+      input.out ? *input.out : local_device_->allocate(input.x.dtype(), std::array{num_tokens, input.x.size(1)});
   if (input.topk_weights) {
-    request.out_weights = pool_->allocate(DataType::kFloat32, std::array{num_tokens, input.topk_weights->size(1)});
+    request.out_weights =
+        local_device_->allocate(DataType::kFloat32, std::array{num_tokens, input.topk_weights->size(1)});
   }
   request.handle = input.handle.state();
   return request;
@@ -253,9 +203,10 @@ CombineOutput Buffer::Impl::combine(const CombineInput& input, const OperationOp
     check_options(options);
     return make_request(epoch, input);
   });
-  const auto run = [this, request, timeout, previous_event = options.previous_event] {
+  const auto run = [this, request, timeout, previous_event = options.previous_event, stream = capture(options.stream)] {
     or_refuse(request.epoch, "combine", timeout, [&] {
       if (previous_event) previous_event->wait();
+      stream.wait();
       request.handle->completion.wait();
     });
     set_times(backend_->combine(request, Deadline(timeout)));

@@ -9,8 +9,8 @@
 #include <crossdock/buffer.hpp>
 
 #include "backend/backend.hpp"
+#include "backend/local_device.hpp"
 #include "base/logging.hpp"
-#include "core/host_pool.hpp"
 #include "core/receive_hook.hpp"
 #include "core/validation.hpp"
 #include "core/worker.hpp"
@@ -42,6 +42,7 @@ class Buffer::Impl {
   [[nodiscard]] LowLatencyCombineOutput low_latency_combine(const LowLatencyCombineInput& input,
                                                             const OperationOptions& options);
   [[nodiscard]] Tensor low_latency_combine_input(const LowLatencyHandle& handle);
+  [[nodiscard]] Event capture(const Stream& stream) { return local_device_->capture(stream); }
   [[nodiscard]] PhaseTimes last_phase_times() const;
   void destroy() noexcept;
 
@@ -57,7 +58,8 @@ class Buffer::Impl {
   auto or_refuse(std::uint64_t epoch, std::string_view operation, Milliseconds timeout, Body body);
   [[nodiscard]] Error named(const std::exception& error, std::string_view operation) const;
 
-  [[nodiscard]] DispatchLayout compute_layout(const Tensor& topk_idx, int num_experts) const;
+  /// An operation starts after previous_event and after what the caller has queued on its stream.
+  void await_start(const OperationOptions& options);
   [[nodiscard]] backend::DispatchRequest make_request(std::uint64_t epoch, const DispatchInput& input);
   [[nodiscard]] backend::DispatchRequest make_request(std::uint64_t epoch, const CachedDispatchInput& input);
   [[nodiscard]] backend::CombineRequest make_request(std::uint64_t epoch, const CombineInput& input);
@@ -82,7 +84,7 @@ class Buffer::Impl {
   Limits limits_;
   std::uint64_t buffer_id_;
   std::uint64_t last_epoch_ = 0;
-  std::shared_ptr<HostPool> pool_ = std::make_shared<HostPool>();
+  std::unique_ptr<backend::LocalDevice> local_device_;
   std::unique_ptr<backend::Backend> backend_;  ///< null once destroyed
   mutable std::mutex times_mutex_;
   PhaseTimes times_;

@@ -4,7 +4,7 @@
 
 namespace crossdock {
 
-void Event::State::complete(std::exception_ptr error) {
+void OperationEvent::complete(std::exception_ptr error) {
   {
     const std::lock_guard lock(mutex_);
     error_ = std::move(error);
@@ -13,7 +13,7 @@ void Event::State::complete(std::exception_ptr error) {
   changed_.notify_all();
 }
 
-void Event::State::wait() {
+void OperationEvent::wait() {
   if (!is_complete()) {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [this] { return is_complete(); });

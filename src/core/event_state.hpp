@@ -1,4 +1,4 @@
-// The shared state behind an Event of the host.
+// The end of an operation that runs on a thread of the host.
 #pragma once
 
 #include <atomic>
@@ -6,16 +6,16 @@
 #include <exception>
 #include <mutex>
 
-#include <crossdock/event.hpp>
+#include "backend/event_state.hpp"
 
 namespace crossdock {
 
-class Event::State {
+class OperationEvent final : public Event::State {
  public:
   /// Ends the operation; `error` is null if it ended well. Called once.
   void complete(std::exception_ptr error);
-  [[nodiscard]] bool is_complete() const noexcept { return complete_.load(std::memory_order_acquire); }
-  void wait();
+  [[nodiscard]] bool is_complete() noexcept override { return complete_.load(std::memory_order_acquire); }
+  void wait() override;
 
  private:
   std::mutex mutex_;

@@ -26,6 +26,18 @@ const DispatchHandle::State& completed(const std::shared_ptr<const DispatchHandl
   return *state;
 }
 
+Tensor on_host(const DispatchHandle::State& state, const Tensor& tensor) {
+  return state.copy_to_host ? state.copy_to_host(tensor) : tensor;
+}
+
+plan::RouteTable route_of(const DispatchHandle::State& state) {
+  if (!state.copy_to_host) return state.route;
+  const Tensor membership = state.copy_to_host(state.is_token_in_rank);
+  return plan::make_route_table(
+      {membership.data_as<std::uint8_t>(), static_cast<std::size_t>(membership.num_elements())}, state.num_tokens,
+      state.counts.num_ranks());
+}
+
 /// A tensor that owns the vector's elements.
 Tensor to_tensor(std::vector<std::int32_t> values, std::initializer_list<std::int64_t> shape) {
   auto owner = std::make_shared<std::vector<std::int32_t>>(std::move(values));
@@ -35,7 +47,7 @@ Tensor to_tensor(std::vector<std::int32_t> values, std::initializer_list<std::in
 
 }  // namespace
 
-std::int64_t DispatchHandle::num_tokens() const { return checked(state_).route.num_tokens(); }
+std::int64_t DispatchHandle::num_tokens() const { return checked(state_).num_tokens; }
 std::int64_t DispatchHandle::num_recv_tokens() const { return completed(state_).num_recv_tokens(); }
 std::int64_t DispatchHandle::num_recv_rows() const { return checked(state_).num_recv_rows; }
 Tensor DispatchHandle::recv_src_idx() const { return completed(state_).recv_src_idx; }
@@ -50,19 +62,20 @@ ParityMatrices DispatchHandle::parity_matrices(int num_channels) const {
   require(num_channels >= 1, "{} channels, at least 1 is allowed", num_channels);
   const State& state = completed(state_);
   const int num_ranks = state.counts.num_ranks();
-  const std::span<const std::int32_t> received(state.recv_src_idx.data_as<std::int32_t>(),
+  const Tensor src_idx = on_host(state, state.recv_src_idx);
+  const std::span<const std::int32_t> received(src_idx.data_as<std::int32_t>(),
                                                static_cast<std::size_t>(state.num_recv_tokens()));
+  const plan::RouteTable route = route_of(state);
   ParityMatrices result;
   result.rank_prefix_matrix = rank_prefix_matrix();
   result.channel_prefix_matrix =
-      to_tensor(plan::channel_prefix_matrix(state.route, num_ranks, num_channels), {num_ranks, num_channels});
+      to_tensor(plan::channel_prefix_matrix(route, num_ranks, num_channels), {num_ranks, num_channels});
   result.recv_channel_prefix_matrix =
       to_tensor(plan::recv_channel_prefix_matrix(received, state.counts, state.rank, state.num_tokens_of, num_channels),
                 {num_ranks, num_channels});
   result.recv_src_idx = state.recv_src_idx;
   result.is_token_in_rank = state.is_token_in_rank;
-  result.send_head =
-      to_tensor(plan::send_head(state.route, num_ranks, num_channels), {state.route.num_tokens(), num_ranks});
+  result.send_head = to_tensor(plan::send_head(route, num_ranks, num_channels), {state.num_tokens, num_ranks});
   return result;
 }
 

@@ -48,8 +48,8 @@ backend::LowLatencyCombineRequest Buffer::Impl::make_request(std::uint64_t epoch
   input.handle.state()->completion.wait();
   const LowLatencyHandle::State& handle = *input.handle.state();
   check_low_latency_combine(input, handle, local_experts_unchecked(handle.num_experts), limits_);
-  Tensor out =
-      input.out ? *input.out : pool_->allocate(DataType::kBfloat16, std::array{handle.num_tokens, handle.hidden});
+  Tensor out = input.out ? *input.out
+                         : local_device_->allocate(DataType::kBfloat16, std::array{handle.num_tokens, handle.hidden});
   return {epoch, input.x, input.topk_weights, std::move(out), input.handle.state()};
 }
 
@@ -74,7 +74,7 @@ LowLatencyDispatchOutput Buffer::Impl::low_latency_dispatch(const LowLatencyDisp
   const auto request = or_refuse(epoch, kName, timeout_of(options), [&] {
     hooks_.check_dropped();
     check_low_latency_options(options);
-    if (options.previous_event) options.previous_event->wait();
+    await_start(options);
     return make_request(epoch, input);
   });
   std::shared_ptr<backend::LowLatencyDispatchOperation> operation =
@@ -97,7 +97,7 @@ LowLatencyCombineOutput Buffer::Impl::low_latency_combine(const LowLatencyCombin
   const auto request = or_refuse(epoch, kName, timeout_of(options), [&] {
     hooks_.check_dropped();
     check_low_latency_options(options);
-    if (options.previous_event) options.previous_event->wait();
+    await_start(options);
     return make_request(epoch, input);
   });
   LowLatencyCombineOutput output{request.out, Event(), ReceiveHook()};

@@ -9,7 +9,7 @@
 namespace crossdock {
 
 Event Worker::run(std::function<void()> job) {
-  auto done = std::make_shared<Event::State>();
+  auto done = std::make_shared<OperationEvent>();
   {
     const std::lock_guard lock(mutex_);
     if (is_stopping_) throw make_error(ErrorCode::kState, "the buffer was destroyed");

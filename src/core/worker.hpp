@@ -4,12 +4,15 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <thread>
 
 #include <crossdock/event.hpp>
 
 namespace crossdock {
+
+class OperationEvent;
 
 /// Started by the first job. Thread-safe.
 class Worker {
@@ -29,7 +32,7 @@ class Worker {
  private:
   struct Job {
     std::function<void()> body;
-    std::shared_ptr<Event::State> done;
+    std::shared_ptr<OperationEvent> done;
   };
 
   void loop();
