@@ -18,14 +18,23 @@ std::size_t Arena::slab_bytes(DataType dtype, std::span<const std::int64_t> shap
 }
 
 Arena::Arena(std::shared_ptr<SharedMemory> memory, std::size_t offset, std::size_t bytes)
-    : memory_(std::move(memory)), offset_(offset), bytes_(bytes / kSlabAlignment * kSlabAlignment) {
+    : memory_(memory), window_(memory->data()), offset_(offset), bytes_(bytes / kSlabAlignment * kSlabAlignment) {
+  free_.emplace(0, bytes_);
+}
+
+Arena::Arena(std::shared_ptr<void> memory, std::byte* window, std::size_t bytes, Device device)
+    : memory_(std::move(memory)),
+      window_(window),
+      offset_(0),
+      bytes_(bytes / kSlabAlignment * kSlabAlignment),
+      device_(device) {
   free_.emplace(0, bytes_);
 }
 
 std::optional<Tensor> Arena::try_allocate(DataType dtype, std::span<const std::int64_t> shape) {
   const std::size_t bytes = slab_bytes(dtype, shape);
-  std::byte* const base = memory_->data() + offset_;
-  if (bytes == 0) return Tensor::own(shared_from_this(), base, dtype, shape);
+  std::byte* const base = window_ + offset_;
+  if (bytes == 0) return Tensor::own(shared_from_this(), base, dtype, shape, device_);
 
   std::size_t offset = 0;
   {
@@ -38,15 +47,15 @@ std::optional<Tensor> Arena::try_allocate(DataType dtype, std::span<const std::i
   }
   const std::shared_ptr<void> slab(
       base + offset, [arena = shared_from_this(), offset, bytes](void*) noexcept { arena->release(offset, bytes); });
-  return Tensor::own(slab, base + offset, dtype, shape);
+  return Tensor::own(slab, base + offset, dtype, shape, device_);
 }
 
 std::optional<std::uint64_t> Arena::offset_of(const void* data, std::size_t bytes) const {
-  const auto* begin = memory_->data() + offset_;
+  const auto* begin = window_ + offset_;
   const auto* at = static_cast<const std::byte*>(data);
   const std::less_equal<> not_after;
   if (!not_after(begin, at) || !not_after(at + bytes, begin + bytes_)) return std::nullopt;
-  return static_cast<std::uint64_t>(at - memory_->data());
+  return static_cast<std::uint64_t>(at - window_);
 }
 
 std::size_t Arena::bytes_free() const {

@@ -22,6 +22,8 @@ class Arena : public std::enable_shared_from_this<Arena> {
   static constexpr std::size_t kSlabAlignment = 128;
 
   Arena(std::shared_ptr<SharedMemory> memory, std::size_t offset, std::size_t bytes);
+  /// The same in a device's memory, which `memory` keeps alive; offsets count from `window`.
+  Arena(std::shared_ptr<void> memory, std::byte* window, std::size_t bytes, Device device);
 
   /// Bytes of a slab that holds such a tensor, or the largest std::size_t if they do not fit one.
   [[nodiscard]] static std::size_t slab_bytes(DataType dtype, std::span<const std::int64_t> shape) noexcept;
@@ -39,9 +41,11 @@ class Arena : public std::enable_shared_from_this<Arena> {
  private:
   void release(std::size_t offset, std::size_t bytes) noexcept;
 
-  std::shared_ptr<SharedMemory> memory_;
+  std::shared_ptr<void> memory_;
+  std::byte* window_;
   std::size_t offset_;
   std::size_t bytes_;
+  Device device_;
   mutable std::mutex mutex_;
   std::map<std::size_t, std::size_t> free_;  // offset in the arena -> bytes; neighbours are merged
 };

@@ -26,8 +26,36 @@ std::size_t extent_bytes(const Tensor& tensor) {
          static_cast<std::size_t>(tensor.size(1)) * size_of(tensor.dtype());
 }
 
+}  // namespace
+
+Buffer::PhaseTimes Combine::run(const Deadline& deadline) {
+  Buffer::PhaseTimes times;
+  Stopwatch watch;
+  announce(deadline);
+  times.place_us = watch.lap();
+  await_announcements(deadline);
+  times.announce_us = watch.lap();
+  const CpuStopwatch cpu(request_.out.num_bytes());
+  reduce(deadline);
+  times.copy_cpu_us = cpu.elapsed();
+  group_.signals.signal(Phase::kDone, request_.epoch);
+  times.copy_us = watch.lap();
+  // The rows of this rank may change or go once no one reads them any more.
+  group_.signals.wait_all(Phase::kDone, request_.epoch, kName, deadline);
+  group_.signals.retire(request_.epoch);
+  times.wait_us = watch.lap();
+  return times;
+}
+
+Tensor Combine::stage(const Tensor& tensor, const Deadline& deadline) {
+  if (group_.arena->offset_of(tensor.data(), extent_bytes(tensor))) return tensor;
+  Tensor staged = group_.allocate(tensor.dtype(), tensor.shape());
+  copy_rows(tensor, staged, deadline);
+  return staged;
+}
+
 /// A copy of many rows goes past the caches like any other multicast, to one destination.
-void copy_rows(const Tensor& from, const Tensor& to) {
+void Combine::copy_rows(const Tensor& from, const Tensor& to, const Deadline& /*deadline*/) {
   const std::size_t row_bytes = static_cast<std::size_t>(from.size(1)) * size_of(from.dtype());
   const auto rows = static_cast<std::size_t>(from.size(0));
   plan::RouteTable route;
@@ -49,39 +77,10 @@ void copy_rows(const Tensor& from, const Tensor& to) {
   multicast_rows(args);
 }
 
-}  // namespace
-
-Buffer::PhaseTimes Combine::run(const Deadline& deadline) {
-  Buffer::PhaseTimes times;
-  Stopwatch watch;
-  announce(deadline);
-  times.place_us = watch.lap();
-  await_announcements(deadline);
-  times.announce_us = watch.lap();
-  const CpuStopwatch cpu(request_.out.num_bytes());
-  reduce_rows();
-  if (request_.topk_weights) reduce_weights();
-  times.copy_cpu_us = cpu.elapsed();
-  group_.signals.signal(Phase::kDone, request_.epoch);
-  times.copy_us = watch.lap();
-  // The rows of this rank may change or go once no one reads them any more.
-  group_.signals.wait_all(Phase::kDone, request_.epoch, kName, deadline);
-  group_.signals.retire(request_.epoch);
-  times.wait_us = watch.lap();
-  return times;
-}
-
-Tensor Combine::stage(const Tensor& tensor) const {
-  if (group_.arena->offset_of(tensor.data(), extent_bytes(tensor))) return tensor;
-  Tensor staged = group_.allocate(tensor.dtype(), tensor.shape());
-  copy_rows(tensor, staged);
-  return staged;
-}
-
 void Combine::announce(const Deadline& deadline) {
   try {
-    x_ = stage(request_.x);
-    if (request_.topk_weights) weights_ = stage(*request_.topk_weights);
+    x_ = stage(request_.x, deadline);
+    if (request_.topk_weights) weights_ = stage(*request_.topk_weights, deadline);
   } catch (const Error& error) {
     throw group_.refuse_as(kName, request_.epoch, error, deadline);
   }
@@ -94,15 +93,18 @@ void Combine::announce(const Deadline& deadline) {
   a.num_tokens = request_.out.size(0);
   a.has_weights = request_.topk_weights ? 1 : 0;
   if (request_.topk_weights) a.num_topk = static_cast<std::int32_t>(request_.topk_weights->size(1));
-  a.x_offset = static_cast<std::uint64_t>(x_.data_as<std::byte>() - group_.windows.data(group_.rank()));
+  a.x_offset = *group_.arena->offset_of(x_.data(), 0);
   a.x_stride = row_stride_bytes(x_);
-  if (weights_) {
-    a.weights_offset = static_cast<std::uint64_t>(weights_->data_as<std::byte>() - group_.windows.data(group_.rank()));
-  }
+  if (weights_) a.weights_offset = *group_.arena->offset_of(weights_->data(), 0);
   group_.signals.signal(Phase::kAnnounce, request_.epoch);
 }
 
 void Combine::await_announcements(const Deadline& deadline) { group_.await_agreement(request_.epoch, kName, deadline); }
+
+void Combine::reduce(const Deadline& /*deadline*/) {
+  reduce_rows();
+  if (request_.topk_weights) reduce_weights();
+}
 
 void Combine::reduce_rows() const {
   const auto num_ranks = static_cast<std::size_t>(group_.num_ranks());

@@ -61,8 +61,7 @@ void Dispatch::move_rows(const Deadline& deadline) {
     times_.announce_us = watch.lap();
   }
   const CpuStopwatch cpu(bytes_sent());
-  send_rows();
-  send_extras();
+  send(deadline);
   times_.copy_cpu_us = cpu.elapsed();
   group_->signals.signal(Phase::kSend, request_.epoch);
   times_.copy_us = watch.lap();
@@ -229,6 +228,11 @@ void Dispatch::check_places() const {
   }
 }
 
+void Dispatch::send(const Deadline& /*deadline*/) {
+  send_rows();
+  send_extras();
+}
+
 void Dispatch::send_rows() const {
   const int num_ranks = group_->num_ranks();
   std::vector<std::byte*> blocks(static_cast<std::size_t>(num_ranks));
@@ -259,7 +263,7 @@ void Dispatch::send_extras() const {
   send_row_extras(extras, group_->windows, request_.epoch);
 }
 
-void Dispatch::fill_unused_rows() const {
+void Dispatch::fill_unused_rows() {
   const auto num_topk = result_.recv_topk_idx->size(1);
   const std::int64_t used = handle_.num_recv_tokens() * num_topk;
   const std::int64_t all = *request_.num_worst_tokens * num_topk;

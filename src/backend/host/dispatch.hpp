@@ -12,7 +12,8 @@
 namespace crossdock::host {
 
 /// One dispatch of one rank. Counts go first; then every sender knows each row's final place and writes it there once.
-class Dispatch final : public backend::DispatchOperation {
+/// Backends of other devices say how rows are moved.
+class Dispatch : public backend::DispatchOperation {
  public:
   Dispatch(std::shared_ptr<Group> group, const backend::DispatchRequest& request);
 
@@ -22,9 +23,19 @@ class Dispatch final : public backend::DispatchOperation {
   void finish(const Deadline& deadline) override;
   [[nodiscard]] Buffer::PhaseTimes times() const override { return times_; }
 
+ protected:
+  /// Stores this rank's rows, and what travels with them, at their destinations; returns when they are there.
+  virtual void send(const Deadline& deadline);
+  /// Ids and weights of the rows of a worst-case result that nobody sends.
+  virtual void fill_unused_rows();
+  [[nodiscard]] std::size_t row_bytes() const;
+  [[nodiscard]] Group& group() const noexcept { return *group_; }
+  [[nodiscard]] const backend::DispatchRequest& request() const noexcept { return request_; }
+  [[nodiscard]] const DispatchHandle::State& handle() const noexcept { return handle_; }
+  [[nodiscard]] const plan::ExpertMap& experts() const noexcept { return experts_; }
+
  private:
   [[nodiscard]] bool is_worst_case() const noexcept { return request_.num_worst_tokens.has_value(); }
-  [[nodiscard]] std::size_t row_bytes() const;
   [[nodiscard]] std::size_t bytes_sent() const;
   void move_rows(const Deadline& deadline);
   void write_announcement();
@@ -39,7 +50,6 @@ class Dispatch final : public backend::DispatchOperation {
   void check_places() const;
   void send_rows() const;
   void send_extras() const;
-  void fill_unused_rows() const;
 
   std::shared_ptr<Group> group_;
   backend::DispatchRequest request_;
