@@ -3,8 +3,9 @@
 #   make build    library and command line           make bench    compare with MPI on this machine
 #   make lint     formatting, clang-tidy, includes   make format   rewrite the sources in the project's format
 #   make asan, make tsan    the tests under sanitizers             make soak    a million operations
+#   make python   the wheel, in build/wheel          make test-python   the tests of the Python package
 #   make install  into PREFIX (and DESTDIR)          make clean    remove the build folder
-.PHONY: demo test build bench lint format asan tsan soak install clean help
+.PHONY: demo test build bench lint format asan tsan soak python test-python install clean help
 
 PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
@@ -13,6 +14,8 @@ DEMO ?=
 BENCH ?=
 # Further arguments of ctest, for example CTEST="-R layout".
 CTEST ?=
+# Arguments of pytest, for example PYTEST="-k layout".
+PYTEST ?=
 
 install_dependencies := scripts/install_dependencies.sh
 ninja := cmake --build build --parallel $(JOBS)
@@ -67,6 +70,14 @@ lint:
 format:
 	@$(install_dependencies) lint
 	scripts/lint.sh --fix
+
+python:
+	@$(install_dependencies) build python
+	python3 -m pip wheel --no-deps --wheel-dir build/wheel .
+
+test-python:
+	@$(install_dependencies) build python
+	scripts/test_python.sh $(PYTEST)
 
 install: build
 	cmake --install build --prefix "$(PREFIX)"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that a task needs and that are missing: install_dependencies.sh build|test|bench|lint|cross...
+# Installs the Debian packages that a task needs and that are missing: install_dependencies.sh build|test|bench|lint|cross|python...
 # For Debian 12 and Ubuntu 24.04, as root or through sudo. Does nothing, quickly, when nothing is missing.
 set -euo pipefail
 
@@ -7,6 +7,7 @@ build_packages=(make g++ cmake ninja-build pkg-config libfmt-dev libspdlog-dev l
   libsodium-dev libhwloc-dev)
 test_packages=(libgtest-dev libgmock-dev binutils python3)
 bench_packages=(libopenmpi-dev openmpi-bin libmpich-dev mpich python3)
+python_packages=(python3 python3-dev python3-pip python3-venv openmpi-bin)
 cross_packages=(g++-aarch64-linux-gnu)
 lint_packages=(clang-format-14 "$("$(dirname "$0")/clang_tidy_name.sh")" git python3)
 
@@ -23,10 +24,11 @@ for name in "$@"; do
     bench) wanted+=("${build_packages[@]}" "${bench_packages[@]}") ;;
     lint) wanted+=("${build_packages[@]}" "${test_packages[@]}" "${lint_packages[@]}") ;;
     cross) wanted+=("${build_packages[@]}" "${cross_packages[@]}") ;;
-    *) fail "unknown set '$name'; allowed: build, test, bench, lint, cross" ;;
+    python) wanted+=("${python_packages[@]}") ;;
+    *) fail "unknown set '$name'; allowed: build, test, bench, lint, cross, python" ;;
   esac
 done
-[ ${#wanted[@]} -gt 0 ] || fail "name at least one of: build, test, bench, lint, cross"
+[ ${#wanted[@]} -gt 0 ] || fail "name at least one of: build, test, bench, lint, cross, python"
 
 if ! command -v dpkg-query > /dev/null; then
   echo "install_dependencies: no dpkg here, so nothing is checked or installed; needed: ${wanted[*]}" >&2

@@ -1,0 +1,93 @@
+// The class that an engine holds: construction, and what concerns no single operation.
+#include <crossdock/buffer.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/shared_ptr.h>
+
+#include "binding.hpp"
+#include "python_buffer.hpp"
+
+namespace crossdock::python {
+
+namespace {
+
+using namespace nb::literals;
+
+void initialize(PythonBuffer* buffer, const std::shared_ptr<Bootstrap>& bootstrap, std::size_t arena_bytes,
+                int max_experts, int ranks_per_node, double timeout, double setup_timeout, HugePages huge_pages) {
+  const BufferOptions options{.arena_bytes = arena_bytes,
+                              .max_experts = max_experts,
+                              .ranks_per_node = ranks_per_node,
+                              .timeout = from_seconds(timeout),
+                              .setup_timeout = from_seconds(setup_timeout),
+                              .huge_pages = huge_pages};
+  const nb::gil_scoped_release no_gil;
+  new (buffer) PythonBuffer(bootstrap, options);
+}
+
+void bind_phase_times(nb::module_& module) {
+  using Times = Buffer::PhaseTimes;
+  nb::class_<Times>(module, "PhaseTimes", "Phases of the last finished operation, in microseconds.")
+      .def_ro("layout_us", &Times::layout_us, "counting and row offsets")
+      .def_ro("announce_us", &Times::announce_us, "exchanging counts, until all ranks had announced")
+      .def_ro("place_us", &Times::place_us, "slabs, until all ranks had placed")
+      .def_ro("copy_us", &Times::copy_us, "moving or reducing rows")
+      .def_ro("wait_us", &Times::wait_us, "waiting for the peers to finish");
+}
+
+void bind_properties(nb::class_<PythonBuffer>& buffer) {
+  buffer.def_prop_ro("rank", [](const PythonBuffer& self) { return self.look().rank(); })
+      .def_prop_ro("num_ranks", [](const PythonBuffer& self) { return self.look().num_ranks(); })
+      .def_prop_ro(
+          "is_available", [](const PythonBuffer& self) { return self.look().is_available(); },
+          "Neither destroyed nor broken.")
+      .def_prop_ro(
+          "arena_bytes_free", [](const PythonBuffer& self) { return self.look().arena_bytes_free(); },
+          "Bytes of this rank's arena that no tensor holds; they need not be contiguous.")
+      .def_prop_ro("arena_bytes_total", [](const PythonBuffer& self) { return self.look().arena_bytes_total(); })
+      .def(
+          "local_experts",
+          [](const PythonBuffer& self, int num_experts) {
+            const Buffer::ExpertRange range = self.look().local_experts(num_experts);
+            return std::pair(range.begin, range.count);
+          },
+          "num_experts"_a, "First global id and number of the experts of this rank.")
+      .def_prop_ro("last_phase_times", [](const PythonBuffer& self) { return self.look().last_phase_times(); });
+}
+
+}  // namespace
+
+void bind_buffer(nb::module_& module) {
+  bind_phase_times(module);
+  nb::enum_<HugePages>(module, "HugePages")
+      .value("AUTO", HugePages::kAuto, "where the system gives them")
+      .value("NEVER", HugePages::kNever);
+  nb::class_<PythonBuffer> buffer(
+      module, "Buffer", nb::is_weak_referenceable(),
+      "One rank's end of a group that dispatches and combines.\n\n"
+      "Collective: the constructor and the operations are called by all ranks in the same order. Threads: calls of "
+      "several threads come one after the other. The GIL is released while a call works or waits.");
+  buffer.def(
+      "__init__", &initialize, "bootstrap"_a, "arena_bytes"_a, nb::kw_only(), "max_experts"_a = 2048,
+      "ranks_per_node"_a = 0, "timeout"_a = 100.0, "setup_timeout"_a = 100.0, "huge_pages"_a = HugePages::kAuto,
+      "arena_bytes: where received rows live; get_arena_size_hint says how many an operation needs.\n"
+      "ranks_per_node: 0 means all. timeout: seconds for each half of an operation; setup_timeout: for this call.");
+  bind_properties(buffer);
+  bind_throughput(buffer);
+  bind_low_latency(buffer);
+  buffer
+      .def(
+          "capture", [](PythonBuffer& self) { return self.run([](Buffer& b) { return b.capture(); }); },
+          "The point reached by the caller.")
+      .def(
+          "destroy", [](PythonBuffer& self) { self.run([](Buffer& b) { b.destroy(); }); },
+          "Leaves the group, after the asynchronous operations that are queued. Local and idempotent. Tensors from the "
+          "arena stay valid.");
+}
+
+}  // namespace crossdock::python

@@ -1,0 +1,87 @@
+"""Dispatch and combine for mixture-of-experts models, between the processes or threads of one host.
+
+Arrays go in as numpy, torch, jax or anything else that speaks DLPack, without a copy if they lie in the arena and with
+at most one otherwise. They come out as `Tensor`, which numpy(), torch() and DLPack turn into arrays of the same memory.
+Nothing here needs torch; `crossdock.deep_ep` and `crossdock.autograd` do.
+"""
+
+from ._crossdock import (
+    Allocation,
+    Bootstrap,
+    Buffer,
+    CombineOutput,
+    Completion,
+    Config,
+    DataType,
+    DispatchHandle,
+    DispatchLayout,
+    DispatchOutput,
+    ErrorCode,
+    Event,
+    HugePages,
+    LowLatencyCombineOutput,
+    LowLatencyDispatchOutput,
+    LowLatencyHandle,
+    OperationOptions,
+    ParityMatrices,
+    PhaseTimes,
+    ReceiveHook,
+    RowFormat,
+    Tensor,
+    WaitFailure,
+    get_arena_size_hint,
+    get_combine_config,
+    get_dispatch_config,
+    get_low_latency_rdma_size_hint,
+    get_nvl_buffer_size_hint,
+    get_rdma_buffer_size_hint,
+    make_bootstrap_from_environment,
+    make_callback_bootstrap,
+    make_in_process_bootstraps,
+    make_tcp_bootstrap,
+    version,
+)
+from .bootstraps import make_bootstrap_from_mpi, make_bootstrap_from_torch
+from .error import Error
+
+__version__ = version()
+
+__all__ = [
+    "Allocation",
+    "Bootstrap",
+    "Buffer",
+    "CombineOutput",
+    "Completion",
+    "Config",
+    "DataType",
+    "DispatchHandle",
+    "DispatchLayout",
+    "DispatchOutput",
+    "Error",
+    "ErrorCode",
+    "Event",
+    "HugePages",
+    "LowLatencyCombineOutput",
+    "LowLatencyDispatchOutput",
+    "LowLatencyHandle",
+    "OperationOptions",
+    "ParityMatrices",
+    "PhaseTimes",
+    "ReceiveHook",
+    "RowFormat",
+    "Tensor",
+    "WaitFailure",
+    "get_arena_size_hint",
+    "get_combine_config",
+    "get_dispatch_config",
+    "get_low_latency_rdma_size_hint",
+    "get_nvl_buffer_size_hint",
+    "get_rdma_buffer_size_hint",
+    "make_bootstrap_from_environment",
+    "make_bootstrap_from_mpi",
+    "make_bootstrap_from_torch",
+    "make_callback_bootstrap",
+    "make_in_process_bootstraps",
+    "make_tcp_bootstrap",
+    "version",
+]
