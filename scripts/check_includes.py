@@ -34,6 +34,7 @@ THIRD_PARTY = {
     r"(gtest|gmock)/": ("tests",),
     r"benchmark/": ("benchmarks",),
     r"mpi\.h": ("benchmarks",),
+    r"nanobind/": ("python",),
 }
 
 # Of C, POSIX and Linux; headers of C++ have neither a dot nor a slash.
