@@ -1,0 +1,81 @@
+"""DeepEP's events over those of crossdock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+import crossdock
+
+
+class EventHandle:
+    """A point in the work of the communication stream; made without arguments, of the current stream.
+
+    On a CPU the current stream is the calling thread, which is always at its end: that event is complete.
+    """
+
+    def __init__(self, event: crossdock.Event | None = None) -> None:
+        self.core = crossdock.Event() if event is None else event
+
+    def current_stream_wait(self) -> None:
+        """On a CPU: blocks until the operation has ended. Raises crossdock.Error if it failed."""
+        self.core.wait()
+
+
+class EventOverlap:
+    """An event that may be absent, and tensors that live as long as it.
+
+    `event` is None for an operation that was complete when its call returned. As a context manager it waits at the end.
+    """
+
+    def __init__(self, event: EventHandle | None = None, extra_tensors: Sequence[torch.Tensor] | None = None) -> None:
+        self.event = event
+        self.extra_tensors = extra_tensors
+
+    def current_stream_wait(self) -> None:
+        """On a CPU: blocks until the operation has ended. Raises crossdock.Error if it failed."""
+        if self.event is None:
+            raise RuntimeError("there is no event to wait for: the operation was not called with async_finish")
+        self.event.current_stream_wait()
+
+    def __enter__(self) -> EventOverlap:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        if self.event is not None:
+            self.event.current_stream_wait()
+
+
+_SYNCHRONOUS = crossdock.OperationOptions()
+
+
+def make_options(
+    previous_event: EventOverlap | None,
+    async_finish: bool,
+    allocate_on_comm_stream: bool = False,
+    return_recv_hook: bool = False,
+) -> crossdock.OperationOptions:
+    """DeepEP's four arguments on how an operation runs. crossdock checks which go together."""
+    handle = None if previous_event is None else previous_event.event
+    if handle is None and not (async_finish or allocate_on_comm_stream or return_recv_hook):
+        return _SYNCHRONOUS
+    completion = crossdock.Completion.SYNCHRONOUS
+    if return_recv_hook:
+        completion = crossdock.Completion.HOOK
+    elif async_finish:
+        completion = crossdock.Completion.ASYNCHRONOUS
+    allocation = crossdock.Allocation.CALLER_STREAM
+    if allocate_on_comm_stream:
+        allocation = crossdock.Allocation.COMMUNICATION_STREAM
+    return crossdock.OperationOptions(
+        completion=completion, allocation=allocation, previous_event=None if handle is None else handle.core
+    )
+
+
+def make_overlap(
+    event: crossdock.Event, async_finish: bool, tensors: Sequence[torch.Tensor] | None = None
+) -> EventOverlap:
+    """What an operation returns."""
+    return EventOverlap(EventHandle(event), tensors) if async_finish else EventOverlap()

@@ -1,0 +1,26 @@
+"""How tests of DeepEP measure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+def bench(
+    function: Callable[[], object],
+    num_warmups: int = 30,
+    num_tests: int = 30,
+    post_fn: Callable[[], object] | None = None,
+    flush_l2: bool = True,
+) -> tuple[float, float, float]:
+    """Seconds of a call: (mean, least, most). flush_l2 concerns GPUs."""
+    for _ in range(num_warmups):
+        function()
+    times = []
+    for _ in range(num_tests):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+        if post_fn is not None:
+            post_fn()
+    return sum(times) / len(times), min(times), max(times)
