@@ -24,7 +24,7 @@ enum class HugePages : std::uint8_t {
   kNever,  ///< normal pages
 };
 
-/// How a buffer is made. `max_experts` and `ranks_per_node` must be equal on all ranks.
+/// How a buffer is made. `max_experts`, `ranks_per_node` and `mask_lost_ranks` must be equal on all ranks.
 struct BufferOptions {
   /// Bytes of this rank's arena, where received rows live; get_arena_size_hint says how many an operation needs.
   /// Rounded up to whole pages; the pages are populated at construction. Zero is refused. May differ between ranks.
@@ -38,6 +38,8 @@ struct BufferOptions {
   Milliseconds timeout{100'000};
   /// Deadline for making the buffer.
   Milliseconds setup_timeout{100'000};
+  /// A rank that dies, leaves or misses a deadline is masked (see Buffer::mask_rank) instead of breaking the buffer.
+  bool mask_lost_ranks = false;
   HugePages huge_pages = HugePages::kAuto;
   Device device{};
 };
@@ -173,6 +175,18 @@ class CROSSDOCK_EXPORT Buffer {
   /// A tensor bfloat16 [L, R * M, H] in the arena, contents undefined: what experts write into it, low_latency_combine
   /// reads in place. Throws kCapacity as combine_input.
   [[nodiscard]] Tensor low_latency_combine_input(const LowLatencyHandle& handle);
+
+  /// Goes on without a rank, from this rank's next operation on, or lets it in again (`masked` false). A masked rank
+  /// counts as one without tokens, and a selection of one of its experts as -1; shapes do not change, and a combine
+  /// leaves out what the rank would contribute. Local; but all ranks that go on must mask the same ranks, else their
+  /// next operation throws kMismatch on each of them, and nothing else happens. The masked rank's own operations throw
+  /// kState until all have let it in; its next operation is then that which the others call next. Throws
+  /// kInvalidArgument for this rank itself and for ranks that do not exist. See docs/semantics.md.
+  void mask_rank(int rank, bool masked = true);
+  /// Ranks that this one masks, those that were lost included (BufferOptions::mask_lost_ranks); ascending.
+  [[nodiscard]] std::vector<int> masked_ranks() const;
+  /// Lets all masked ranks in again, from this rank's next operation on.
+  void clear_masks();
 
   /// The point reached by the caller's stream. On the host that is now: a complete event.
   [[nodiscard]] Event capture(Stream stream = {});

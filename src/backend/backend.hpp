@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include <crossdock/buffer.hpp>
@@ -107,7 +109,9 @@ class DispatchOperation {
 ///
 /// Failure: an operation that all ranks refuse together (bad argument on some rank, mismatch, no room) throws Error on
 /// all of them, leaves nothing behind, and the backend goes on. A timeout or a lost peer breaks the backend: the error
-/// is published to the peers, later operations throw kState, and only close() is left. Threads: an operation may be
+/// is published to the peers, later operations throw kState, and only close() is left. With
+/// BufferOptions::mask_lost_ranks the rank is masked instead, and the operation goes on without it or throws kPeerLost
+/// on all ranks alike (docs/semantics.md). Threads: an operation may be
 /// started in one thread and finished in another, and two threads may each be in an operation. Epochs need not be
 /// started in order, but an epoch that is never started holds up the ones that are far ahead of it. Memory: input
 /// tensors are read until the operation returns; results and windows live as long as a tensor refers to them.
@@ -130,6 +134,16 @@ class Backend {
   /// Tells the peers that this rank will not do this epoch's operation, and why; their calls throw the same. Does not
   /// wait for them to hear it.
   virtual void refuse(std::uint64_t epoch, const Error& reason, const Deadline& deadline) = 0;
+
+  /// Goes without a rank from the operation `next` on, or lets it in again; no change is no error. Local.
+  virtual void set_masked(int rank, bool masked, std::uint64_t next) = 0;
+  /// Masked by the caller, or lost (BufferOptions::mask_lost_ranks); ascending.
+  [[nodiscard]] virtual std::vector<int> masked_ranks() const = 0;
+  /// Called before each operation: the epoch that it gets, `next` unless the others had masked this rank and let it in
+  /// again. Throws kState, and no operation begins, while others mask this rank. `finish` must end the operations that
+  /// were begun before; it is called if they are to be forgotten. As good as free if no mask has changed.
+  [[nodiscard]] virtual std::uint64_t readmit(std::uint64_t next, std::string_view operation,
+                                              const std::function<void()>& finish) = 0;
 
   /// A tensor in this rank's window. Throws kCapacity, with the bytes that would do, if there is no room.
   [[nodiscard]] virtual Tensor allocate(DataType dtype, std::span<const std::int64_t> shape) = 0;

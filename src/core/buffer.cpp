@@ -57,6 +57,9 @@ Tensor Buffer::low_latency_combine_input(const LowLatencyHandle& handle) {
 }
 
 Event Buffer::capture(Stream stream) { return impl_->capture(stream); }
+void Buffer::mask_rank(int rank, bool masked) { impl_->mask_rank(rank, masked); }
+std::vector<int> Buffer::masked_ranks() const { return impl_->masked_ranks(); }
+void Buffer::clear_masks() { impl_->clear_masks(); }
 Buffer::PhaseTimes Buffer::last_phase_times() const { return impl_->last_phase_times(); }
 void Buffer::destroy() noexcept { impl_->destroy(); }
 

@@ -70,7 +70,8 @@ std::uint64_t Buffer::Impl::next_epoch(std::string_view operation) {
     throw make_error(ErrorCode::kState, "rank {}: {}: an earlier error broke this buffer; make a new one", rank_,
                      operation);
   }
-  return ++last_epoch_;
+  last_epoch_ = backend_->readmit(last_epoch_ + 1, operation, [this] { worker_.run([] {}).wait(); });
+  return last_epoch_;
 }
 
 DispatchLayout Buffer::Impl::get_dispatch_layout(const Tensor& topk_idx, int num_experts,
@@ -238,6 +239,18 @@ Tensor Buffer::Impl::combine_input(const DispatchHandle& handle, std::int64_t hi
   } catch (const Error& error) {
     throw named(error, "combine_input");
   }
+}
+
+void Buffer::Impl::mask_rank(int rank, bool masked) {
+  static_cast<void>(backend());
+  require(rank >= 0 && rank < topology_.num_ranks, "rank {}: mask_rank: rank is {}, 0 to {} are allowed", rank_, rank,
+          topology_.num_ranks - 1);
+  require(rank != rank_, "rank {}: mask_rank: a rank cannot mask itself", rank_);
+  backend_->set_masked(rank, masked, last_epoch_ + 1);
+}
+
+void Buffer::Impl::clear_masks() {
+  for (const int rank : masked_ranks()) backend_->set_masked(rank, false, last_epoch_ + 1);
 }
 
 Buffer::PhaseTimes Buffer::Impl::last_phase_times() const {

@@ -43,6 +43,9 @@ class Buffer::Impl {
                                                             const OperationOptions& options);
   [[nodiscard]] Tensor low_latency_combine_input(const LowLatencyHandle& handle);
   [[nodiscard]] Event capture(const Stream& stream) { return local_device_->capture(stream); }
+  void mask_rank(int rank, bool masked);
+  [[nodiscard]] std::vector<int> masked_ranks() const { return backend().masked_ranks(); }
+  void clear_masks();
   [[nodiscard]] PhaseTimes last_phase_times() const;
   void destroy() noexcept;
 

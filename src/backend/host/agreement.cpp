@@ -1,9 +1,14 @@
 #include "backend/host/agreement.hpp"
 
+#include <fmt/ranges.h>
+
+#include <algorithm>
 #include <string>
+#include <vector>
 
 #include <crossdock/types.hpp>
 
+#include "backend/host/signals.hpp"
 #include "base/error.hpp"
 
 namespace crossdock::host {
@@ -58,33 +63,87 @@ bool is_equal(const Announcement& a, const Announcement& b) {
          a.handle_epoch == b.handle_epoch && a.max_tokens == b.max_tokens && a.row_format == b.row_format;
 }
 
-[[noreturn]] void throw_mismatch(const Announcement& first, const Announcement& other, int rank,
+[[noreturn]] void throw_mismatch(const Windows& windows, std::uint64_t epoch, int first_rank, int rank,
                                  std::string_view operation) {
+  const Announcement& first = windows.slot(first_rank, epoch).announcement;
+  const Announcement& other = windows.slot(rank, epoch).announcement;
   for (const Field& field : kFields) {
     const std::string at_first = field.describe(first);
     const std::string at_other = field.describe(other);
     if (at_first == at_other) continue;
-    Error error = make_error(ErrorCode::kMismatch, "{}: ranks disagree on {}: rank 0 has {}, rank {} has {}", operation,
-                             field.name, at_first, rank, at_other);
+    Error error = make_error(ErrorCode::kMismatch, "{}: ranks disagree on {}: rank {} has {}, rank {} has {}",
+                             operation, field.name, first_rank, at_first, rank, at_other);
     throw error.with_rank(rank);
   }
-  throw make_error(ErrorCode::kMismatch, "{}: rank 0 and rank {} disagree", operation, rank).with_rank(rank);
+  throw make_error(ErrorCode::kMismatch, "{}: rank {} and rank {} disagree", operation, first_rank, rank)
+      .with_rank(rank);
+}
+
+std::vector<int> masks_of(const Windows& windows, std::uint64_t epoch, int rank) {
+  Slot& slot = windows.slot(rank, epoch);
+  std::vector<int> result;
+  if (slot.announcement.num_masked == 0) return result;
+  const auto flags = windows.layout.masked(slot);
+  for (int r = 0; r < windows.num_ranks(); ++r) {
+    if (flags[static_cast<std::size_t>(r)] != 0) result.push_back(r);
+  }
+  return result;
+}
+
+std::string describe_masks(const std::vector<int>& ranks) {
+  return ranks.empty() ? "no rank" : fmt::format("rank(s) {}", fmt::join(ranks, ", "));
+}
+
+/// Has announced this epoch, not a later one, and no refusal.
+bool has_announced(const Windows& windows, const Masks& masks, int rank, std::uint64_t epoch) {
+  return windows.signal_of(rank, Phase::kAnnounce, epoch).load(std::memory_order_acquire) ==
+             masks.signal_value(rank, epoch) &&
+         windows.slot(rank, epoch).announcement.kind != OperationKind::kRefused;
 }
 
 }  // namespace
 
-void check_agreement(const Windows& windows, std::uint64_t epoch, std::string_view operation) {
+void check_masks(const Windows& windows, const Masks& masks, std::uint64_t epoch, std::string_view operation) {
+  std::vector<int> mine;
   for (int rank = 0; rank < windows.num_ranks(); ++rank) {
+    if (masks.is_masked(rank, epoch)) mine.push_back(rank);
+  }
+  std::vector<int> masked_by;
+  int differing = -1;
+  for (int rank = 0; rank < windows.num_ranks(); ++rank) {
+    if (rank == windows.rank || masks.is_masked(rank, epoch) || !has_announced(windows, masks, rank, epoch)) continue;
+    const std::vector<int> theirs = masks_of(windows, epoch, rank);
+    if (std::ranges::find(theirs, windows.rank) != theirs.end()) masked_by.push_back(rank);
+    if (theirs != mine && differing < 0) differing = rank;
+  }
+  if (!masked_by.empty()) throw masked_error(windows.rank, operation, masked_by);
+  if (differing < 0) return;
+  Error error = make_error(ErrorCode::kMismatch, "{}: ranks disagree on the masked ranks: rank {} masks {}, rank {} {}",
+                           operation, windows.rank, describe_masks(mine), differing,
+                           describe_masks(masks_of(windows, epoch, differing)));
+  throw error.with_rank(differing);
+}
+
+void check_agreement(const Windows& windows, const Signals& signals, std::uint64_t epoch, std::string_view operation) {
+  int first = -1;
+  int refusing = -1;
+  int differing = -1;
+  bool has_masks = signals.masks().in_use();
+  for (int rank = 0; rank < windows.num_ranks(); ++rank) {
+    if (signals.is_excluded(rank, epoch)) continue;
     const Announcement& announced = windows.slot(rank, epoch).announcement;
-    if (announced.kind != OperationKind::kRefused) continue;
-    Error error(static_cast<ErrorCode>(announced.refusal_code), announced.reason);
-    throw error.with_rank(rank);
+    has_masks |= announced.num_masked != 0;
+    if (announced.kind == OperationKind::kRefused && refusing < 0) refusing = rank;
+    if (first < 0) first = rank;
+    if (differing < 0 && !is_equal(windows.slot(first, epoch).announcement, announced)) differing = rank;
   }
-  const Announcement& first = windows.slot(0, epoch).announcement;
-  for (int rank = 1; rank < windows.num_ranks(); ++rank) {
-    const Announcement& other = windows.slot(rank, epoch).announcement;
-    if (!is_equal(first, other)) throw_mismatch(first, other, rank, operation);
+  if (has_masks) check_masks(windows, signals.masks(), epoch, operation);
+  if (refusing >= 0) {
+    const Announcement& refusal = windows.slot(refusing, epoch).announcement;
+    Error error(static_cast<ErrorCode>(refusal.refusal_code), refusal.reason);
+    throw error.with_rank(refusing);
   }
+  if (differing >= 0) throw_mismatch(windows, epoch, first, differing, operation);
 }
 
 }  // namespace crossdock::host

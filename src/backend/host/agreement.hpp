@@ -4,12 +4,20 @@
 #include <cstdint>
 #include <string_view>
 
+#include "backend/host/masks.hpp"
 #include "backend/host/windows.hpp"
 
 namespace crossdock::host {
 
-/// Compares what all ranks announced for the epoch. Every rank sees the same and so throws the same: the refusing
-/// rank's reason (kInvalidArgument) or kMismatch naming two ranks and their values. REQUIRES: all have announced.
-void check_agreement(const Windows& windows, std::uint64_t epoch, std::string_view operation);
+class Signals;
+
+/// Compares the caller's masks with those of the ranks that have announced the epoch already. Throws kState if one of
+/// them masks this rank, kMismatch naming this rank, another, and what they mask, if they differ.
+void check_masks(const Windows& windows, const Masks& masks, std::uint64_t epoch, std::string_view operation);
+
+/// Compares what all ranks that take part announced for the epoch. Every rank sees the same and so throws the same: the
+/// refusing rank's reason (kInvalidArgument) or kMismatch naming two ranks and their values. REQUIRES: all have
+/// announced.
+void check_agreement(const Windows& windows, const Signals& signals, std::uint64_t epoch, std::string_view operation);
 
 }  // namespace crossdock::host

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <vector>
 
+#include "backend/host/excluded.hpp"
 #include "backend/host/kernels.hpp"
 #include "backend/host/stopwatch.hpp"
 #include "base/bfloat16.hpp"
@@ -29,6 +30,17 @@ std::size_t extent_bytes(const Tensor& tensor) {
 }  // namespace
 
 Buffer::PhaseTimes Combine::run(const Deadline& deadline) {
+  try {
+    return run_phases(deadline);
+  } catch (const Error& error) {
+    // Masked meanwhile: those who count on this rank's rows still read them.
+    const bool is_masked = error.code() == ErrorCode::kState && !group_.signals.is_broken();
+    if (is_announced_ && is_masked) group_.await_readers(request_.epoch, deadline);
+    throw;
+  }
+}
+
+Buffer::PhaseTimes Combine::run_phases(const Deadline& deadline) {
   Buffer::PhaseTimes times;
   Stopwatch watch;
   announce(deadline);
@@ -97,9 +109,19 @@ void Combine::announce(const Deadline& deadline) {
   a.x_stride = row_stride_bytes(x_);
   if (weights_) a.weights_offset = *group_.arena->offset_of(weights_->data(), 0);
   group_.signals.signal(Phase::kAnnounce, request_.epoch);
+  is_announced_ = true;
 }
 
-void Combine::await_announcements(const Deadline& deadline) { group_.await_agreement(request_.epoch, kName, deadline); }
+void Combine::await_announcements(const Deadline& deadline) {
+  group_.await_agreement(request_.epoch, kName, deadline);
+  const auto excluded = find_excluded(group_.signals, group_.num_ranks(), request_.epoch);
+  if (!excluded.empty()) route_ = without(request_.handle->route, excluded);
+  for (int rank = 0; rank < group_.num_ranks(); ++rank) {
+    const Announcement& a = group_.windows.slot(rank, request_.epoch).announcement;
+    contributions_.push_back({a.x_offset, a.x_stride, a.weights_offset});
+  }
+  group_.signals.check_records(request_.epoch, kName);
+}
 
 void Combine::reduce(const Deadline& /*deadline*/) {
   reduce_rows();
@@ -112,13 +134,13 @@ void Combine::reduce_rows() const {
   std::vector<std::size_t> strides(num_ranks);
   for (std::size_t rank = 0; rank < num_ranks; ++rank) {
     const int r = static_cast<int>(rank);
-    const Announcement& a = group_.windows.slot(r, request_.epoch).announcement;
+    const Contribution& a = contribution(r);
     strides[rank] = a.x_stride;
     sources[rank] = group_.windows.data(r) + a.x_offset +
                     static_cast<std::size_t>(request_.handle->counts.row_begin(group_.rank(), r)) * a.x_stride;
   }
   ReduceArgs args;
-  args.route = &request_.handle->route;
+  args.route = &route();
   args.sources = sources.data();
   args.source_strides = strides.data();
   if (request_.bias_0) {
@@ -141,21 +163,21 @@ void Combine::reduce_rows() const {
 
 void Combine::reduce_weights() const {
   const auto num_topk = static_cast<std::size_t>(request_.topk_weights->size(1));
-  const plan::RouteTable& route = request_.handle->route;
+  const plan::RouteTable& rows = route();
   std::vector<const float*> sources(static_cast<std::size_t>(group_.num_ranks()));
   for (int r = 0; r < group_.num_ranks(); ++r) {
-    const std::byte* base = group_.windows.data(r) + group_.windows.slot(r, request_.epoch).announcement.weights_offset;
+    const std::byte* base = group_.windows.data(r) + contribution(r).weights_offset;
     sources[static_cast<std::size_t>(r)] =
         reinterpret_cast<const float*>(base) +
         static_cast<std::size_t>(request_.handle->counts.row_begin(group_.rank(), r)) * num_topk;
   }
   auto* out = request_.out_weights->data_as<float>();
-  for (std::size_t token = 0; token < static_cast<std::size_t>(route.num_tokens()); ++token, out += num_topk) {
+  for (std::size_t token = 0; token < static_cast<std::size_t>(rows.num_tokens()); ++token, out += num_topk) {
     std::memset(out, 0, num_topk * sizeof(float));
-    for (auto i = static_cast<std::size_t>(route.begin[token]); i < static_cast<std::size_t>(route.begin[token + 1]);
+    for (auto i = static_cast<std::size_t>(rows.begin[token]); i < static_cast<std::size_t>(rows.begin[token + 1]);
          ++i) {
       const float* from =
-          sources[static_cast<std::size_t>(route.rank[i])] + static_cast<std::size_t>(route.row[i]) * num_topk;
+          sources[static_cast<std::size_t>(rows.rank[i])] + static_cast<std::size_t>(rows.row[i]) * num_topk;
       for (std::size_t k = 0; k < num_topk; ++k) out[k] += from[k];
     }
     for (std::size_t k = 0; k < num_topk; ++k) out[k] = with_canonical_nan(out[k]);

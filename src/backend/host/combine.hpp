@@ -1,6 +1,10 @@
 // Throughput combine: every token's owner reads the contributions where they lie and sums them.
 #pragma once
 
+#include <cstdint>
+#include <optional>
+#include <vector>
+
 #include "backend/backend.hpp"
 #include "backend/host/host_backend.hpp"
 
@@ -23,18 +27,33 @@ class Combine {
   virtual void reduce(const Deadline& deadline);
   [[nodiscard]] Group& group() const noexcept { return group_; }
   [[nodiscard]] const backend::CombineRequest& request() const noexcept { return request_; }
+  /// The rows to sum: of the handle's those of ranks that take part.
+  [[nodiscard]] const plan::RouteTable& route() const noexcept { return route_ ? *route_ : request_.handle->route; }
+  /// Where a rank's rows lie in its window; not defined for ranks that take no part.
+  struct Contribution {
+    std::uint64_t x_offset = 0;
+    std::uint64_t x_stride = 0;
+    std::uint64_t weights_offset = 0;
+  };
+  [[nodiscard]] const Contribution& contribution(int rank) const {
+    return contributions_[static_cast<std::size_t>(rank)];
+  }
 
  private:
   /// Makes sure that the others can read `tensor`: itself if it lies in the arena, else a copy there.
   [[nodiscard]] Tensor stage(const Tensor& tensor, const Deadline& deadline);
   void announce(const Deadline& deadline);
   void await_announcements(const Deadline& deadline);
+  [[nodiscard]] Buffer::PhaseTimes run_phases(const Deadline& deadline);
   void reduce_rows() const;
   void reduce_weights() const;
 
   Group& group_;
   const backend::CombineRequest& request_;
-  Tensor x_;  ///< where the others read
+  bool is_announced_ = false;
+  std::vector<Contribution> contributions_;  ///< [R]
+  std::optional<plan::RouteTable> route_;    ///< if it is not all of the handle's
+  Tensor x_;                                 ///< where the others read
   std::optional<Tensor> weights_;
 };
 

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <vector>
 
 #include "backend/host/agreement.hpp"
+#include "backend/host/excluded.hpp"
 #include "backend/host/kernels.hpp"
 #include "backend/host/row_extras.hpp"
 #include "base/error.hpp"
@@ -27,7 +29,7 @@ std::size_t Dispatch::row_bytes() const {
   return static_cast<std::size_t>(request_.x.size(1)) * size_of(request_.x.dtype());
 }
 
-std::size_t Dispatch::bytes_sent() const { return handle_.route.row.size() * row_bytes(); }
+std::size_t Dispatch::bytes_sent() const { return route().row.size() * row_bytes(); }
 
 void Dispatch::start(const Deadline& deadline) {
   group_->signals.open_epoch(request_.epoch, kName, deadline);
@@ -42,15 +44,40 @@ void Dispatch::start(const Deadline& deadline) {
   }
   write_announcement();
   group_->signals.signal(Phase::kAnnounce, request_.epoch);
+  is_placed_ = is_worst_case();
   if (is_worst_case()) return;
   exchange_counts(deadline);
   times_.announce_us = watch.lap();
-  place(deadline);
+  try {
+    place(deadline);
+  } catch (const Error& error) {
+    keep_slabs(error);
+    throw;
+  }
   times_.place_us = watch.lap();
 }
 
 void Dispatch::finish(const Deadline& deadline) {
-  group_->guarded([&] { move_rows(deadline); });
+  group_->guarded([&] {
+    try {
+      move_rows(deadline);
+    } catch (const Error& error) {
+      keep_slabs(error);
+      throw;
+    }
+  });
+}
+
+void Dispatch::keep_slabs(const Error& error) {
+  // Other errors arise on all ranks before anything moves.
+  const bool may_be_written = error.code() == ErrorCode::kPeerLost || error.code() == ErrorCode::kState;
+  if (!group_->signals.masks().in_use() || !may_be_written || !is_placed_) return;
+  group_->signals.stop(Phase::kSend, request_.epoch);
+  std::vector<Tensor> slabs{result_.recv_x, recv_src_idx_};
+  for (const auto& tensor : {result_.recv_x_scales, result_.recv_topk_idx, result_.recv_topk_weights}) {
+    if (tensor) slabs.push_back(*tensor);
+  }
+  group_->kept_slabs.keep(request_.epoch, std::move(slabs));
 }
 
 void Dispatch::move_rows(const Deadline& deadline) {
@@ -60,6 +87,7 @@ void Dispatch::move_rows(const Deadline& deadline) {
     fill_unused_rows();
     times_.announce_us = watch.lap();
   }
+  read_placements();
   const CpuStopwatch cpu(bytes_sent());
   send(deadline);
   times_.copy_cpu_us = cpu.elapsed();
@@ -101,14 +129,33 @@ void Dispatch::write_announcement() {
 void Dispatch::exchange_counts(const Deadline& deadline) {
   group_->signals.wait_all(Phase::kAnnounce, request_.epoch, kName, deadline);
   try {
-    check_agreement(group_->windows, request_.epoch, kName);
-    if (request_.is_cached()) return;
-    read_counts();
-    check_worst_case();
+    check_agreement(group_->windows, group_->signals, request_.epoch, kName);
+    excluded_ = find_excluded(group_->signals, group_->num_ranks(), request_.epoch);
+    if (!request_.is_cached()) read_counts();
+    if (!excluded_.empty()) leave_out_excluded();
+    if (!request_.is_cached()) check_worst_case();
+    group_->signals.check_records(request_.epoch, kName);
   } catch (const Error&) {
     group_->signals.retire(request_.epoch);  // every rank throws here, so the group goes on
+    group_->signals.check_records(request_.epoch, kName);
     throw;
   }
+}
+
+void Dispatch::leave_out_excluded() {
+  if (request_.is_cached()) {
+    route_ = without(handle_.route, excluded_);
+  } else {
+    leave_out(*request_.new_handle, excluded_);
+  }
+}
+
+void Dispatch::read_placements() {
+  placements_.resize(static_cast<std::size_t>(group_->num_ranks()));
+  for (int rank = 0; rank < group_->num_ranks(); ++rank) {
+    placements_[static_cast<std::size_t>(rank)] = group_->windows.slot(rank, request_.epoch).placement;
+  }
+  group_->signals.check_records(request_.epoch, kName);
 }
 
 void Dispatch::read_counts() {
@@ -126,6 +173,7 @@ void Dispatch::count_experts() {
   auto& totals = result_.num_recv_tokens_per_expert;
   totals.assign(static_cast<std::size_t>(experts_.count(group_->rank())), 0);
   for (int src = 0; src < group_->num_ranks(); ++src) {
+    if (!takes_part(src)) continue;
     const auto counts = group_->windows.layout.expert_counts(group_->windows.slot(src, request_.epoch));
     for (std::size_t e = 0; e < totals.size(); ++e) totals[e] += counts[static_cast<std::size_t>(begin) + e];
   }
@@ -136,6 +184,7 @@ void Dispatch::count_experts() {
 void Dispatch::check_worst_case() const {
   if (!is_worst_case()) return;
   for (int rank = 0; rank < group_->num_ranks(); ++rank) {
+    if (!takes_part(rank)) continue;
     const std::int64_t allowed = group_->windows.slot(rank, request_.epoch).announcement.num_worst_tokens;
     const std::int64_t received = handle_.counts.num_recv(rank);
     if (received <= allowed) continue;
@@ -191,6 +240,7 @@ void Dispatch::place(const Deadline& deadline) {
     group_->own_slot(request_.epoch).placement = none;
   }
   group_->signals.signal(Phase::kPlace, request_.epoch);
+  is_placed_ = true;
   group_->signals.wait_all(Phase::kPlace, request_.epoch, kName, deadline);
   try {
     check_places();
@@ -218,6 +268,7 @@ std::size_t Dispatch::bytes_received() const {
 
 void Dispatch::check_places() const {
   for (int rank = 0; rank < group_->num_ranks(); ++rank) {
+    if (!takes_part(rank)) continue;
     const std::uint64_t needed = group_->windows.slot(rank, request_.epoch).placement.bytes_needed;
     if (needed == 0) continue;
     Error error = make_error(ErrorCode::kCapacity,
@@ -231,19 +282,35 @@ void Dispatch::check_places() const {
 void Dispatch::send(const Deadline& /*deadline*/) {
   send_rows();
   send_extras();
+  if (request_.is_cached() && !excluded_.empty()) clear_absent_rows();
+}
+
+/// The rows of excluded ranks keep their places in the result of a cached dispatch.
+void Dispatch::clear_absent_rows() const {
+  const auto clear = [&](const Tensor& tensor) {
+    const std::size_t bytes = static_cast<std::size_t>(tensor.size(1)) * size_of(tensor.dtype());
+    for (int src = 0; src < group_->num_ranks(); ++src) {
+      if (takes_part(src)) continue;
+      const auto begin = static_cast<std::size_t>(handle_.counts.row_begin(src, group_->rank()));
+      const auto rows = static_cast<std::size_t>(handle_.counts.at(src, group_->rank()));
+      if (rows * bytes > 0) std::memset(tensor.data_as<std::byte>() + begin * bytes, 0, rows * bytes);
+    }
+  };
+  clear(result_.recv_x);
+  if (result_.recv_x_scales) clear(*result_.recv_x_scales);
 }
 
 void Dispatch::send_rows() const {
   const int num_ranks = group_->num_ranks();
   std::vector<std::byte*> blocks(static_cast<std::size_t>(num_ranks));
   for (int dst = 0; dst < num_ranks; ++dst) {
-    const Placement& placement = group_->windows.slot(dst, request_.epoch).placement;
+    const Placement& placement = placements_[static_cast<std::size_t>(dst)];
     blocks[static_cast<std::size_t>(dst)] =
         group_->windows.data(dst) + placement.x +
         static_cast<std::size_t>(handle_.counts.row_begin(group_->rank(), dst)) * row_bytes();
   }
   MulticastArgs args;
-  args.route = &handle_.route;
+  args.route = &route();
   args.source = request_.x.data_as<std::byte>();
   args.source_stride = static_cast<std::size_t>(request_.x.stride(0)) * size_of(request_.x.dtype());
   args.row_bytes = row_bytes();
@@ -255,12 +322,14 @@ void Dispatch::send_rows() const {
 void Dispatch::send_extras() const {
   RowExtras extras;
   extras.handle = &handle_;
+  extras.route = &route();
+  extras.placements = placements_;
   extras.experts = &experts_;
   extras.x_scales = request_.x_scales;
   extras.topk_idx = request_.topk_idx;
   extras.topk_weights = request_.topk_weights;
   extras.is_cached = request_.is_cached();
-  send_row_extras(extras, group_->windows, request_.epoch);
+  send_row_extras(extras, group_->windows);
 }
 
 void Dispatch::fill_unused_rows() {

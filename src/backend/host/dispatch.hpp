@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "backend/backend.hpp"
 #include "backend/host/host_backend.hpp"
@@ -33,6 +34,12 @@ class Dispatch : public backend::DispatchOperation {
   [[nodiscard]] const backend::DispatchRequest& request() const noexcept { return request_; }
   [[nodiscard]] const DispatchHandle::State& handle() const noexcept { return handle_; }
   [[nodiscard]] const plan::ExpertMap& experts() const noexcept { return experts_; }
+  /// The rows that this rank sends: of the handle's those to ranks that take part.
+  [[nodiscard]] const plan::RouteTable& route() const noexcept { return route_ ? *route_ : handle_.route; }
+  /// [R] ranks that this dispatch goes without, or empty.
+  [[nodiscard]] const std::vector<bool>& excluded() const noexcept { return excluded_; }
+  /// [R] where the rows go; not defined for excluded ranks.
+  [[nodiscard]] const std::vector<Placement>& placements() const noexcept { return placements_; }
 
  private:
   [[nodiscard]] bool is_worst_case() const noexcept { return request_.num_worst_tokens.has_value(); }
@@ -40,6 +47,13 @@ class Dispatch : public backend::DispatchOperation {
   void move_rows(const Deadline& deadline);
   void write_announcement();
   void exchange_counts(const Deadline& deadline);
+  [[nodiscard]] bool takes_part(int rank) const {
+    return excluded_.empty() || !excluded_[static_cast<std::size_t>(rank)];
+  }
+  void leave_out_excluded();
+  void read_placements();
+  /// After an error: others may be writing rows here.
+  void keep_slabs(const Error& error);
   void read_counts();
   void check_worst_case() const;
   void count_experts();
@@ -50,11 +64,16 @@ class Dispatch : public backend::DispatchOperation {
   void check_places() const;
   void send_rows() const;
   void send_extras() const;
+  void clear_absent_rows() const;
 
   std::shared_ptr<Group> group_;
   backend::DispatchRequest request_;
   const DispatchHandle::State& handle_;
   plan::ExpertMap experts_;
+  std::vector<bool> excluded_;             ///< [R], or empty
+  std::optional<plan::RouteTable> route_;  ///< if it is not all of the handle's
+  std::vector<Placement> placements_;      ///< [R]
+  bool is_placed_ = false;                 ///< the others know where to write
   Tensor recv_src_idx_;
   backend::DispatchResult result_;
   Buffer::PhaseTimes times_;

@@ -2,7 +2,9 @@
 
 #include <fmt/ranges.h>
 
+#include <chrono>
 #include <cstring>
+#include <thread>
 
 #include "backend/host/agreement.hpp"
 #include "backend/host/combine.hpp"
@@ -30,7 +32,8 @@ std::uint64_t Group::offset_of(const Tensor& tensor) const {
   return *arena->offset_of(tensor.data(), tensor.num_bytes());
 }
 
-Tensor Group::allocate(DataType dtype, std::span<const std::int64_t> shape) const {
+Tensor Group::allocate(DataType dtype, std::span<const std::int64_t> shape) {
+  kept_slabs.release(signals, rank(), num_ranks());
   if (auto tensor = arena->try_allocate(dtype, shape)) return *std::move(tensor);
   const std::size_t bytes = Arena::slab_bytes(dtype, shape);
   std::size_t enough = 0;
@@ -53,10 +56,22 @@ Error Group::refuse_as(std::string_view operation, std::uint64_t epoch, const Er
 void Group::await_agreement(std::uint64_t epoch, std::string_view operation, const Deadline& deadline) {
   signals.wait_all(Phase::kAnnounce, epoch, operation, deadline);
   try {
-    check_agreement(windows, epoch, operation);
+    check_agreement(windows, signals, epoch, operation);
   } catch (const Error&) {
     signals.retire(epoch);
+    signals.check_records(epoch, operation);
     throw;
+  }
+}
+
+void Group::await_readers(std::uint64_t epoch, const Deadline& deadline) const {
+  constexpr std::chrono::milliseconds kPause{1};
+  for (int reader = 0; reader < num_ranks(); ++reader) {
+    const auto& announced = windows.signal_of(reader, Phase::kAnnounce, epoch);
+    const bool reads = reader != rank() && (announced.load(std::memory_order_acquire) & kEpochMask) == epoch;
+    while (reads && !signals.has_stopped(reader, Phase::kDone, epoch) && !deadline.passed()) {
+      std::this_thread::sleep_for(kPause);
+    }
   }
 }
 
@@ -110,6 +125,19 @@ void HostBackend::refuse(std::uint64_t epoch, const Error& reason, const Deadlin
 
 Tensor HostBackend::allocate(DataType dtype, std::span<const std::int64_t> shape) {
   return group_->allocate(dtype, shape);
+}
+
+void HostBackend::set_masked(int rank, bool masked, std::uint64_t next) {
+  if (masked) {
+    group_->signals.masks().mask(rank, next);
+  } else {
+    group_->signals.masks().unmask(rank, next);
+  }
+}
+
+std::size_t HostBackend::arena_bytes_free() const {
+  group_->kept_slabs.release(group_->signals, group_->rank(), group_->num_ranks());
+  return group_->arena->bytes_free();
 }
 
 void HostBackend::close() noexcept { group_->signals.depart(Departure::kLeft, "left the buffer"); }

@@ -10,6 +10,7 @@
 
 #include "backend/backend.hpp"
 #include "backend/host/arena.hpp"
+#include "backend/host/kept_slabs.hpp"
 #include "backend/host/signals.hpp"
 #include "backend/host/windows.hpp"
 
@@ -25,10 +26,12 @@ struct Group {
   /// A tensor's place in this rank's window, for the others to find it. REQUIRES: the tensor lies in the arena.
   [[nodiscard]] std::uint64_t offset_of(const Tensor& tensor) const;
   /// Throws kCapacity with the bytes that would do.
-  [[nodiscard]] Tensor allocate(DataType dtype, std::span<const std::int64_t> shape) const;
+  [[nodiscard]] Tensor allocate(DataType dtype, std::span<const std::int64_t> shape);
   /// Waits for all ranks to announce, and compares. Where they do not agree every rank throws, so the epoch is over and
   /// the group goes on.
   void await_agreement(std::uint64_t epoch, std::string_view operation, const Deadline& deadline);
+  /// For a rank that throws after it has announced: waits until those who have announced too read its rows no more.
+  void await_readers(std::uint64_t epoch, const Deadline& deadline) const;
   void refuse(std::uint64_t epoch, const Error& reason, const Deadline& deadline);
   /// The same for a reason that arose here: returns it with operation and rank, for this rank to throw.
   [[nodiscard]] Error refuse_as(std::string_view operation, std::uint64_t epoch, const Error& reason,
@@ -51,6 +54,7 @@ struct Group {
   Windows windows;
   Signals signals;
   std::shared_ptr<Arena> arena;
+  KeptSlabs kept_slabs;
 };
 
 class HostBackend final : public backend::Backend {
@@ -67,8 +71,14 @@ class HostBackend final : public backend::Backend {
   [[nodiscard]] std::unique_ptr<backend::ReceiveOperation> send_low_latency_combine(
       const backend::LowLatencyCombineRequest& request, const Deadline& deadline) override;
   void refuse(std::uint64_t epoch, const Error& reason, const Deadline& deadline) override;
+  void set_masked(int rank, bool masked, std::uint64_t next) override;
+  [[nodiscard]] std::vector<int> masked_ranks() const override { return group_->signals.masks().masked(); }
+  [[nodiscard]] std::uint64_t readmit(std::uint64_t next, std::string_view operation,
+                                      const std::function<void()>& finish) override {
+    return group_->signals.readmit(next, operation, finish);
+  }
   [[nodiscard]] Tensor allocate(DataType dtype, std::span<const std::int64_t> shape) override;
-  [[nodiscard]] std::size_t arena_bytes_free() const override { return group_->arena->bytes_free(); }
+  [[nodiscard]] std::size_t arena_bytes_free() const override;
   [[nodiscard]] std::size_t arena_bytes_total() const override { return group_->arena->bytes_total(); }
   [[nodiscard]] bool is_broken() const override { return group_->signals.is_broken(); }
   void close() noexcept override;

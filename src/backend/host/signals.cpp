@@ -8,7 +8,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <limits>
 
+#include "backend/host/agreement.hpp"
+#include "backend/host/seals.hpp"
 #include "base/error.hpp"
 
 namespace crossdock::host {
@@ -45,30 +48,48 @@ void futex_wait(const std::atomic<std::uint32_t>& word, std::uint32_t seen, mill
 }  // namespace
 
 Signals::Signals(const Windows& windows)
-    : windows_(windows), spins_(windows.num_ranks() > windows.usable_cores ? 0 : kSpins) {}
+    : windows_(windows),
+      masks_(windows),
+      spins_(windows.num_ranks() > windows.usable_cores ? 0 : kSpins),
+      last_loss_(std::numeric_limits<std::int64_t>::min()) {}
 
 void Signals::open_epoch(std::uint64_t epoch, std::string_view operation, const Deadline& deadline) {
   if (is_broken()) throw make_error(ErrorCode::kState, "an earlier error broke this buffer; make a new one");
+  const WaitContext context{operation, "open", epoch};
+  check_standing(context);
   if (epoch <= kNumSlots) return;
-  wait_for({offsetof(WindowHeader, retired), epoch - kNumSlots}, {operation, "open", epoch}, deadline);
+  wait_for({Counter::kRetired, Phase::kAnnounce, epoch - kNumSlots, offsetof(WindowHeader, retired)}, context,
+           deadline);
 }
 
 void Signals::signal(Phase phase, std::uint64_t epoch) {
-  auto& word = windows_.slot(windows_.rank, epoch).signals[static_cast<std::size_t>(phase)];
-  word.store(epoch, std::memory_order_release);  // matches the acquire in wait_for_rank
+  check_not_stale(epoch, name_of(phase));
+  if (phase == Phase::kAnnounce) masks_.announce(epoch);
+  auto& word = windows_.signal_of(windows_.rank, phase, epoch);
+  const std::uint64_t value = masks_.signal_value(windows_.rank, epoch);
+  if (!windows_.mask_lost_ranks) {
+    word.store(value, std::memory_order_release);  // matches the acquire in has_come
+  } else if (!advance(word, value)) {
+    stop(phase, epoch);
+    retire(epoch);
+    throw given_up_error(phase, epoch);
+  }
   wake_sleepers();
 }
 
 void Signals::wait_all(Phase phase, std::uint64_t epoch, std::string_view operation, const Deadline& deadline) {
+  check_not_stale(epoch, operation);
   const std::size_t word = static_cast<std::size_t>(phase) * sizeof(std::atomic<std::uint64_t>);
-  wait_for({windows_.layout.slot_offset(epoch) + offsetof(Slot, signals) + word, epoch},
+  wait_for({Counter::kSignal, phase, epoch, windows_.layout.slot_offset(epoch) + offsetof(Slot, signals) + word},
            {operation, name_of(phase), epoch}, deadline);
 }
 
 void Signals::retire(std::uint64_t epoch) {
   const std::lock_guard lock(retire_mutex_);
   auto& retired = windows_.header(windows_.rank).retired;
-  std::uint64_t last = retired.load(std::memory_order_relaxed);
+  std::uint64_t seen = retired.load(std::memory_order_relaxed);
+  std::uint64_t last = seen & kEpochMask;
+  if (epoch <= last) return;
   if (epoch != last + 1) {
     retired_early_.insert(epoch);
     return;
@@ -78,7 +99,12 @@ void Signals::retire(std::uint64_t epoch) {
     retired_early_.erase(retired_early_.begin());
     ++last;
   }
-  retired.store(last, std::memory_order_release);  // matches the acquire in wait_for_rank
+  const std::uint64_t value = masks_.signal_value(windows_.rank, last);
+  if (!windows_.mask_lost_ranks) {
+    retired.store(value, std::memory_order_release);  // matches the acquire in has_come
+  } else if (is_sealed(seen) || !retired.compare_exchange_strong(seen, value, std::memory_order_release)) {
+    return;  // given up: the others wait for it no more
+  }
   wake_sleepers();
 }
 
@@ -93,8 +119,8 @@ void Signals::depart(Departure departure, std::string_view reason) noexcept {
   wake_sleepers();
 }
 
-void Signals::wake_sleepers() const noexcept {
-  auto& header = windows_.header(windows_.rank);
+void Signals::wake_sleepers_on(int rank) const noexcept {
+  auto& header = windows_.header(rank);
   // Orders the signal before the look at the sleepers; a sleeper counts itself before it looks at the signal
   // (sleep_on).
   std::atomic_thread_fence(std::memory_order_seq_cst);
@@ -103,35 +129,53 @@ void Signals::wake_sleepers() const noexcept {
   ::syscall(SYS_futex, &header.doorbell, FUTEX_WAKE, INT32_MAX, nullptr, nullptr, 0);
 }
 
-const std::atomic<std::uint64_t>& Signals::counter_of(int rank, const Goal& goal) const noexcept {
-  return *reinterpret_cast<const std::atomic<std::uint64_t>*>(windows_.data(rank) + goal.offset);
+std::atomic<std::uint64_t>& Signals::counter_of(int rank, const Goal& goal) const noexcept {
+  return *reinterpret_cast<std::atomic<std::uint64_t>*>(windows_.data(rank) + goal.offset);
+}
+
+bool Signals::has_come(int rank, const Goal& goal) const noexcept {
+  // Matches signal() and retire().
+  return has_reached(counter_of(rank, goal).load(std::memory_order_acquire), masks_.signal_value(rank, goal.required));
+}
+
+bool Signals::is_awaited(int rank, const Goal& goal, std::uint64_t epoch) const {
+  if (!masks_.in_use()) return true;
+  if (masks_.is_masked(rank, epoch)) return false;
+  if (goal.counter == Counter::kRetired) return goal.required >= masks_.first_epoch(rank);
+  return goal.phase == Phase::kAnnounce || !is_excluded(rank, epoch);
 }
 
 void Signals::wait_for(const Goal& goal, const WaitContext& context, const Deadline& deadline) {
   const int num_ranks = windows_.num_ranks();
+  std::vector<int> lost;
   for (int i = 1; i <= num_ranks; ++i) {  // ranks differ in where they begin, so that they do not all wait for one line
     const int rank = (windows_.rank + i) % num_ranks;
-    if (counter_of(rank, goal).load(std::memory_order_acquire) >= goal.required) continue;
-    wait_for_rank(rank, goal, context, deadline);
+    if (has_come(rank, goal)) continue;
+    if (!is_awaited(rank, goal, context.epoch)) continue;
+    if (!wait_for_rank(rank, goal, context, deadline)) lost.push_back(rank);
   }
+  if (!lost.empty()) go_on_without(lost, goal, context);
 }
 
-void Signals::wait_for_rank(int rank, const Goal& goal, const WaitContext& context, const Deadline& deadline) {
-  const std::atomic<std::uint64_t>& seen = counter_of(rank, goal);
-  const auto has_come = [&] {
-    return seen.load(std::memory_order_acquire) >= goal.required;
-  };  // matches signal() and retire()
-  for (int i = 0; i < spins_; ++i) {
-    if (has_come()) return;
+bool Signals::wait_for_rank(int rank, const Goal& goal, const WaitContext& context, const Deadline& deadline) {
+  const auto is_hopeless = [&] {
+    return windows_.mask_lost_ranks &&
+           (is_given_up(rank, goal) || (masks_.is_lost(rank) && give_up(rank, goal, context)));
+  };
+  for (int i = 0; i < spins_ && !masks_.is_lost(rank); ++i) {
+    if (has_come(rank, goal)) return true;
     pause_core();
   }
   // So that operations queued behind one that failed fail at once.
   if (is_broken()) throw make_error(ErrorCode::kState, "{}: an earlier error broke this buffer", context.operation);
   const auto begin = Clock::now();
   auto next_check = begin + kCheckInterval;
-  for (auto now = begin; !has_come(); now = Clock::now()) {
+  for (auto now = begin; !has_come(rank, goal); now = Clock::now()) {
+    if (is_hopeless()) return false;
+    check_standing(context);
+    if (is_disputed(goal, context)) return true;
     if (now - begin < kYieldTime) {
-      for (int i = 0; i < kYieldsPerClock && !has_come(); ++i) ::sched_yield();
+      for (int i = 0; i < kYieldsPerClock && !has_come(rank, goal); ++i) ::sched_yield();
     } else {
       sleep_on(rank, goal);
     }
@@ -140,18 +184,42 @@ void Signals::wait_for_rank(int rank, const Goal& goal, const WaitContext& conte
       next_check = now + kCheckInterval;
     }
   }
+  return true;
 }
 
 void Signals::sleep_on(int rank, const Goal& goal) const {
   auto& header = windows_.header(rank);
   header.sleepers.fetch_add(1, std::memory_order_relaxed);
-  std::atomic_thread_fence(std::memory_order_seq_cst);  // pairs with the fence in wake_sleepers
+  std::atomic_thread_fence(std::memory_order_seq_cst);  // pairs with the fence in wake_sleepers_on
   const std::uint32_t bell = header.doorbell.load(std::memory_order_relaxed);
-  if (counter_of(rank, goal).load(std::memory_order_acquire) < goal.required &&
+  if (!has_come(rank, goal) && !is_given_up(rank, goal) &&
       header.departure.load(std::memory_order_acquire) == Departure::kPresent) {
     futex_wait(header.doorbell, bell, kSleepTime);
   }
   header.sleepers.fetch_sub(1, std::memory_order_relaxed);
+}
+
+bool Signals::is_disputed(const Goal& goal, const WaitContext& context) {
+  if (goal.counter == Counter::kSignal && goal.phase != Phase::kAnnounce) return false;
+  try {
+    check_masks(windows_, masks_, context.epoch, context.operation);
+    return false;
+  } catch (const Error& error) {
+    // Before it has announced, this rank goes on, so that the others learn of its masks too.
+    if (goal.counter == Counter::kRetired && error.code() == ErrorCode::kMismatch) return true;
+    retire(context.epoch);
+    throw;
+  }
+}
+
+void Signals::check_standing(const WaitContext& context) {
+  try {
+    check_not_stale(context.epoch, context.operation);
+    masks_.check_not_masked(context.epoch, context.operation);
+  } catch (const Error&) {
+    retire(context.epoch);
+    throw;
+  }
 }
 
 void Signals::check_missing(const Goal& goal, const WaitContext& context, const Deadline& deadline) {
@@ -160,12 +228,16 @@ void Signals::check_missing(const Goal& goal, const WaitContext& context, const 
   std::string missing;
   WaitFailure wait{std::string(context.operation), std::string(context.phase), context.epoch, -1, goal.required, 0};
   for (int rank = 0; rank < windows_.num_ranks(); ++rank) {
+    if (!is_awaited(rank, goal, context.epoch)) continue;
     const auto& header = windows_.header(rank);
     const Departure departure = header.departure.load(std::memory_order_acquire);
     const bool is_gone = departure != Departure::kPresent || windows_.watch.is_dead(rank);
-    const std::uint64_t seen =
-        counter_of(rank, goal).load(std::memory_order_acquire);  // after the look at its departure
-    if (seen >= goal.required) continue;
+    if (has_come(rank, goal)) continue;  // after the look at its departure
+    const std::uint64_t seen = counter_of(rank, goal).load(std::memory_order_relaxed) & kEpochMask;
+    if (windows_.mask_lost_ranks && rank != windows_.rank) {
+      if (is_gone || is_out_of_patience(deadline)) static_cast<void>(give_up(rank, goal, context));
+      continue;
+    }
     if (is_gone) {
       wait.rank = rank;
       wait.seen = seen;

@@ -17,7 +17,22 @@ inline constexpr std::uint64_t kNumSlots = 16;
 
 inline constexpr std::size_t kLineBytes = 128;  // two cache lines: neighbours are prefetched in pairs
 inline constexpr std::uint64_t kWindowMagic = 0x317761'6b636f64ULL;
-inline constexpr std::uint32_t kWindowVersion = 1;
+inline constexpr std::uint32_t kWindowVersion = 2;
+
+// Parts of a signal and of `retired`. The high bits make a signal that a rank gave before it was let in again smaller
+// than any later one. A sealed word reads as negative, so it is not what anybody waits for.
+inline constexpr int kEpochBits = 48;
+inline constexpr std::uint64_t kEpochMask = (std::uint64_t{1} << kEpochBits) - 1;
+inline constexpr std::uint64_t kSealed = std::uint64_t{1} << 63U;   ///< others gave up waiting: this word stands
+inline constexpr std::uint64_t kStopped = std::uint64_t{1} << 62U;  ///< and its rank has seen that and stopped
+
+[[nodiscard]] constexpr bool has_reached(std::uint64_t word, std::uint64_t required) noexcept {
+  return static_cast<std::int64_t>(word) >= static_cast<std::int64_t>(required);
+}
+[[nodiscard]] constexpr bool is_sealed(std::uint64_t word) noexcept { return (word & kSealed) != 0; }
+[[nodiscard]] constexpr bool is_sealed_for(std::uint64_t word, std::uint64_t epoch) noexcept {
+  return is_sealed(word) && (word & kEpochMask) == epoch;
+}
 
 enum class Phase : std::uint8_t {
   kAnnounce,  ///< the record is written
@@ -62,6 +77,7 @@ struct Announcement {
   std::uint64_t handle_epoch = 0;  ///< cached dispatch and combine: the dispatch that they refer to
   std::int64_t max_tokens = 0;     ///< low-latency dispatch: M
   std::uint32_t row_format = 0;    ///< low-latency dispatch: RowFormat
+  std::int32_t num_masked = 0;     ///< ranks that the caller has masked; which: WindowLayout::masked
   // Not compared: each rank's own.
   std::int64_t num_tokens = 0;  ///< N of this rank
   std::int64_t num_worst_tokens = -1;
@@ -82,7 +98,8 @@ struct Placement {
   std::uint64_t bytes_needed = 0;  ///< not 0: there was no room; this many bytes of arena would have done
 };
 
-/// Followed by int32 counts: [num_ranks] rows for each rank, then [max_experts] selections of each expert.
+/// Followed by int32 counts, [num_ranks] rows for each rank, then [max_experts] selections of each expert; then by
+/// bytes [num_ranks], not 0 for each rank that is masked (written only if there are any).
 struct alignas(kLineBytes) Slot {
   std::atomic<std::uint64_t> signals[kNumPhases] = {};  ///< the epoch for which this rank has reached each phase
   Placement placement;
@@ -102,6 +119,11 @@ struct alignas(kLineBytes) WindowHeader {
   /// Counted up whenever a signal is given while someone sleeps; the futex word.
   alignas(kLineBytes) std::atomic<std::uint32_t> doorbell = 0;
   std::atomic<std::uint32_t> sleepers = 0;
+  /// Others have masked a rank or let one in again: this rank looks at the masks before its next operation. On a line
+  /// that else no one writes, so looking is free.
+  alignas(kLineBytes) std::atomic<std::uint32_t> notice = 0;
+  /// How often this rank was let in again, and from which epoch on (the low kEpochBits): written by the others.
+  std::atomic<std::uint64_t> admission = 0;
   /// Set last, with release, after the reason.
   alignas(kLineBytes) std::atomic<Departure> departure = Departure::kPresent;
   char departure_reason[512] = {};
@@ -114,11 +136,14 @@ class WindowLayout {
       : num_ranks_(static_cast<std::size_t>(num_ranks)), max_experts_(static_cast<std::size_t>(max_experts)) {}
 
   [[nodiscard]] std::size_t slot_bytes() const noexcept {
-    return round_up(sizeof(Slot) + (num_ranks_ + max_experts_) * sizeof(std::int32_t), kLineBytes);
+    return round_up(sizeof(Slot) + (num_ranks_ + max_experts_) * sizeof(std::int32_t) + num_ranks_, kLineBytes);
   }
   [[nodiscard]] std::size_t slot_offset(std::uint64_t epoch) const noexcept {
-    return round_up(sizeof(WindowHeader), kLineBytes) + static_cast<std::size_t>(epoch % kNumSlots) * slot_bytes();
+    return masked_since_offset() + round_up(num_ranks_ * sizeof(std::uint64_t), kLineBytes) +
+           static_cast<std::size_t>(epoch % kNumSlots) * slot_bytes();
   }
+  /// Atomic uint64 [num_ranks] behind the header: the epoch since which this window's rank masks each rank; 0: not.
+  [[nodiscard]] std::size_t masked_since_offset() const noexcept { return round_up(sizeof(WindowHeader), kLineBytes); }
   [[nodiscard]] std::size_t arena_offset() const noexcept {
     return round_up(slot_offset(0) + kNumSlots * slot_bytes(), 4096);
   }
@@ -128,6 +153,9 @@ class WindowLayout {
   }
   [[nodiscard]] std::span<std::int32_t> expert_counts(Slot& slot) const noexcept {
     return {reinterpret_cast<std::int32_t*>(&slot + 1) + num_ranks_, max_experts_};
+  }
+  [[nodiscard]] std::span<std::uint8_t> masked(Slot& slot) const noexcept {
+    return {reinterpret_cast<std::uint8_t*>(expert_counts(slot).data() + max_experts_), num_ranks_};
   }
 
  private:

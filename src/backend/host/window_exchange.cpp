@@ -45,6 +45,7 @@ struct WindowOffer {
   std::uint32_t version = kWindowVersion;
   std::int32_t max_experts = 0;
   std::int32_t ranks_per_node = 0;
+  std::int32_t mask_lost_ranks = 0;
   // Each rank's own.
   std::int32_t pid = 0;
   Nonce process{};
@@ -119,6 +120,7 @@ void check_offers(const std::vector<WindowOffer>& offers) {
     check_equal(offers[0].version, offers[r].version, r, "the version of the window");
     check_equal(offers[0].max_experts, offers[r].max_experts, r, "BufferOptions::max_experts");
     check_equal(offers[0].ranks_per_node, offers[r].ranks_per_node, r, "BufferOptions::ranks_per_node");
+    check_equal(offers[0].mask_lost_ranks, offers[r].mask_lost_ranks, r, "BufferOptions::mask_lost_ranks");
   }
 }
 
@@ -307,6 +309,7 @@ Windows exchange_windows(Bootstrap& bootstrap, const BufferOptions& options, con
     listener = listen_fd_channel(mine.channel, num_ranks);
     mine.max_experts = options.max_experts;
     mine.ranks_per_node = options.ranks_per_node;
+    mine.mask_lost_ranks = options.mask_lost_ranks ? 1 : 0;
     mine.secret = make_nonce();
     mine.pid_namespace = pid_namespace();
     mine.pid = ::getpid();
@@ -320,6 +323,7 @@ Windows exchange_windows(Bootstrap& bootstrap, const BufferOptions& options, con
   const auto offers = gather_offers(bootstrap, mine, deadline);
   check_offers(offers);
   windows.usable_cores = usable_cores(union_of_cores(offers));
+  windows.mask_lost_ranks = options.mask_lost_ranks;
 
   Exchange exchange(rank, offers, *windows.memory[own], deadline, windows);
   for (int peer = 0; peer < num_ranks; ++peer) {

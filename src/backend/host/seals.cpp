@@ -1,0 +1,49 @@
+#include "backend/host/seals.hpp"
+
+#include "backend/host/window.hpp"
+
+namespace crossdock::host {
+
+namespace {
+
+/// A seal of an earlier epoch is but an old value.
+bool is_settled(std::uint64_t word, std::uint64_t required) noexcept {
+  return has_reached(word, required) || is_sealed_for(word, required & kEpochMask);
+}
+
+}  // namespace
+
+bool advance(std::atomic<std::uint64_t>& word, std::uint64_t signal) noexcept {
+  std::uint64_t seen = word.load(std::memory_order_acquire);
+  do {
+    if (is_sealed_for(seen, signal & kEpochMask)) return false;
+  } while (!word.compare_exchange_weak(seen, signal, std::memory_order_acq_rel, std::memory_order_acquire));
+  return true;
+}
+
+std::uint64_t seal(std::atomic<std::uint64_t>& word, std::uint64_t required, std::uint64_t sealed) noexcept {
+  std::uint64_t seen = word.load(std::memory_order_acquire);
+  while (!is_settled(seen, required)) {
+    if (word.compare_exchange_weak(seen, sealed, std::memory_order_acq_rel, std::memory_order_acquire)) return sealed;
+  }
+  return seen;
+}
+
+std::uint64_t seal_retired(std::atomic<std::uint64_t>& word, std::uint64_t required) noexcept {
+  std::uint64_t seen = word.load(std::memory_order_acquire);
+  while (!has_reached(seen, required) && !is_sealed(seen)) {
+    const std::uint64_t sealed = seen | kSealed;
+    if (word.compare_exchange_weak(seen, sealed, std::memory_order_acq_rel, std::memory_order_acquire)) return sealed;
+  }
+  return seen;
+}
+
+void stop(std::atomic<std::uint64_t>& word, std::uint64_t signal) noexcept {
+  std::uint64_t seen = word.load(std::memory_order_acquire);
+  while (!has_reached(seen, signal) &&
+         !word.compare_exchange_weak(seen, kSealed | kStopped | signal, std::memory_order_acq_rel,
+                                     std::memory_order_acquire)) {
+  }
+}
+
+}  // namespace crossdock::host
