@@ -99,7 +99,7 @@ void bind_tensor(nb::module_& module) {
       "it are gone. It is exported without a copy by numpy(), torch(), and to everything that takes DLPack "
       "(numpy.from_dlpack, jax.dlpack.from_dlpack, torch.from_dlpack).")
       .def_static(
-          "borrow", &borrow, "data_ptr"_a, "dtype"_a, "shape"_a, nb::kw_only(), "strides"_a = nb::none(),
+          "borrow", &borrow, "data_ptr"_a, "dtype"_a, "shape"_a, "strides"_a = nb::none(),
           "owner"_a.none() = nb::none(), "cuda_device"_a = -1,
           "A tensor over memory at an address, which `owner` keeps alive. Strides are in elements; without them "
           "it is row-major. cuda_device -1 is the CPU.")

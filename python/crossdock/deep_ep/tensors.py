@@ -25,6 +25,7 @@ _DTYPES = {
     torch.bfloat16: crossdock.DataType.bfloat16,
     torch.float32: crossdock.DataType.float32,
 }
+_borrow = crossdock.Tensor.borrow
 
 
 def to_core(tensor: Any) -> Any:
@@ -37,15 +38,8 @@ def to_core(tensor: Any) -> Any:
     dtype = _DTYPES.get(tensor.dtype)
     if dtype is None:
         return tensor
-    device = tensor.device
-    return crossdock.Tensor.borrow(
-        tensor.data_ptr(),
-        dtype,
-        tensor.shape,
-        strides=tensor.stride(),
-        owner=tensor,
-        cuda_device=-1 if device.type == "cpu" else device.index,
-    )
+    device = -1 if tensor.is_cpu else tensor.device.index
+    return _borrow(tensor.data_ptr(), dtype, tensor.shape, tensor.stride(), tensor, device)
 
 
 def to_torch(tensor: crossdock.Tensor | None) -> Any:
