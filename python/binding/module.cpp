@@ -8,6 +8,7 @@
 
 NB_MODULE(_crossdock, module) {
   module.doc() = "The C++ library as Python objects. Use it through the package crossdock.";
+  nanobind::set_leak_warnings(false);  // what a program still holds at its end is no leak
   module.def("version", &crossdock::version, "Version of the library.");
   // What others have as a default value or in their signatures comes first.
   crossdock::python::bind_errors(module);

@@ -47,7 +47,8 @@ def per_token_cast_back(rows: torch.Tensor, scales: torch.Tensor) -> torch.Tenso
     """The bfloat16 of such a pair. int32 scales hold four exponent bytes each, the first group in the lowest byte."""
     tokens, hidden = rows.shape
     if scales.dtype == torch.int32:
-        exponents = scales.contiguous().view(torch.uint8).to(torch.int32)
+        row_major = scales.clone(memory_format=torch.contiguous_format)  # contiguous() keeps a stride of one column
+        exponents = row_major.view(torch.uint8).to(torch.int32)
         scales = (exponents << 23).view(torch.float32)
     groups = ceil_div(hidden, CHANNELS_PER_SCALE)
     wide = scales.reshape(tokens, -1)[:, :groups].repeat_interleave(CHANNELS_PER_SCALE, dim=1)[:, :hidden]
