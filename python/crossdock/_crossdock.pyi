@@ -162,7 +162,7 @@ class Tensor:
     """
 
     @staticmethod
-    def borrow(data_ptr: int, dtype: DataType, shape: Sequence[int], *, strides: Sequence[int] | None = None, owner: object | None = None, cuda_device: int = -1) -> Tensor:
+    def borrow(data_ptr: int, dtype: DataType, shape: Sequence[int], strides: Sequence[int] | None = None, owner: object | None = None, cuda_device: int = -1) -> Tensor:
         """
         A tensor over memory at an address, which `owner` keeps alive. Strides are in elements; without them it is row-major. cuda_device -1 is the CPU.
         """
