@@ -71,6 +71,8 @@ int RoundTrip::owner(std::int64_t id) const {
   return plan::ExpertMap(shape_.num_experts, num_ranks_).owner(static_cast<int>(id));
 }
 
+bool RoundTrip::is_masked(int rank) const { return std::ranges::find(shape_.masked, rank) != shape_.masked.end(); }
+
 bool RoundTrip::goes_to(int rank, std::int64_t token, int destination) const {
   for (int k = 0; k < shape_.num_topk; ++k) {
     const std::int64_t selected = id(rank, token, k);
@@ -82,6 +84,7 @@ bool RoundTrip::goes_to(int rank, std::int64_t token, int destination) const {
 std::vector<RoundTrip::Row> RoundTrip::received() const {
   std::vector<Row> rows;
   for (int source = 0; source < num_ranks_; ++source) {
+    if (is_masked(source)) continue;
     for (std::int64_t token = 0; token < num_tokens(source); ++token) {
       if (goes_to(source, token, rank_)) rows.push_back({source, token});
     }
@@ -178,10 +181,11 @@ void RoundTrip::check(const CombineOutput& output) const {
     std::set<int> destinations;
     for (int k = 0; k < shape_.num_topk; ++k) {
       const std::int64_t selected = id(rank_, token, k);
-      if (selected >= 0) destinations.insert(owner(selected));
+      const bool counts = selected >= 0 && !is_masked(owner(selected));
+      if (counts) destinations.insert(owner(selected));
       if (!output.combined_topk_weights) continue;
       const auto index = static_cast<std::size_t>(token * shape_.num_topk + k);
-      expect(output.combined_topk_weights->data_as<float>()[index] == (selected >= 0 ? weight(rank_, token, k) : 0.0F),
+      expect(output.combined_topk_weights->data_as<float>()[index] == (counts ? weight(rank_, token, k) : 0.0F),
              "combined_topk_weights[{}][{}] of rank {} is wrong", token, k, rank_);
     }
     for (std::int64_t column = 0; column < shape_.hidden; ++column, ++at) {

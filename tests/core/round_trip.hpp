@@ -19,6 +19,7 @@ struct RoundTripShape {
   bool transposed_scales = false;  ///< column-major
   int only_expert = -1;            ///< if not -1, where every selection goes
   int salt = 0;                    ///< other rows and another routing for each
+  std::vector<int> masked{};       ///< ranks that the others go without
 };
 
 /// One rank's input and what must come of it. Elements of x are small whole numbers, so that every sum is exact.
@@ -45,6 +46,7 @@ class RoundTrip {
   [[nodiscard]] float weight(int rank, std::int64_t token, int k) const;
   [[nodiscard]] int value(int rank, std::int64_t token, std::int64_t column) const;
   [[nodiscard]] int owner(std::int64_t id) const;
+  [[nodiscard]] bool is_masked(int rank) const;
   [[nodiscard]] bool goes_to(int rank, std::int64_t token, int destination) const;
   [[nodiscard]] std::vector<Row> received() const;
   [[nodiscard]] Tensor make_x() const;

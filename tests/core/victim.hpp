@@ -6,8 +6,10 @@
 
 #include <csignal>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include <crossdock/bootstrap.hpp>
 #include <crossdock/buffer.hpp>
@@ -26,6 +28,12 @@ class Victim {
       : group_(host::exchange_windows(bootstrap, options, Deadline(options.setup_timeout)), options.arena_bytes) {}
 
   void announce_dispatch(std::uint64_t epoch) {
+    announce_dispatch_alone(epoch);
+    await(host::Phase::kAnnounce, epoch);
+  }
+
+  /// Does not wait for the others to announce it too.
+  void announce_dispatch_alone(std::uint64_t epoch) {
     const RoundTripShape shape;
     host::Announcement& a = group_.own_slot(epoch).announcement = host::Announcement{};
     a.kind = host::OperationKind::kDispatch;
@@ -34,23 +42,49 @@ class Victim {
     a.num_topk = shape.num_topk;
     a.topk_dtype = static_cast<std::uint32_t>(shape.id_dtype);
     a.num_experts = shape.num_experts;
+    a.has_worst_tokens = num_worst_tokens_ >= 0 ? 1 : 0;
+    a.num_worst_tokens = num_worst_tokens_;
     group_.signals.signal(host::Phase::kAnnounce, epoch);
-    await(host::Phase::kAnnounce, epoch);
+  }
+
+  void announce_worst_case_dispatch(std::uint64_t epoch, std::int64_t num_worst_tokens) {
+    num_worst_tokens_ = num_worst_tokens;
+    write_placement(epoch);
+    announce_dispatch(epoch);
   }
 
   void place(std::uint64_t epoch) {
-    const std::uint64_t at = group_.windows.layout.arena_offset();
-    group_.own_slot(epoch).placement = {.x = at, .scales = at, .topk_idx = at, .topk_weights = at, .src_idx = at};
+    write_placement(epoch);
     group_.signals.signal(host::Phase::kPlace, epoch);
     await(host::Phase::kPlace, epoch);
+    for (int rank = 0; rank < group_.num_ranks(); ++rank) {
+      placements_.push_back(group_.windows.slot(rank, epoch).placement);
+    }
+  }
+
+  /// Rubbish, where the others said in the last place() that rows may be stored.
+  void store_rows(std::int64_t rows) const {
+    const RoundTripShape shape;
+    const std::size_t bytes = static_cast<std::size_t>(rows * shape.hidden) * size_of(shape.dtype);
+    for (int rank = 0; rank < group_.num_ranks(); ++rank) {
+      std::memset(group_.windows.data(rank) + placements_[static_cast<std::size_t>(rank)].x, 0xEE, bytes);
+    }
+  }
+
+  void send(std::uint64_t epoch) {
+    group_.signals.signal(host::Phase::kSend, epoch);
+    await(host::Phase::kSend, epoch);
+  }
+
+  void dispatch_without_retiring(std::uint64_t epoch) {
+    announce_dispatch(epoch);
+    place(epoch);
+    send(epoch);
   }
 
   /// A whole one.
   void dispatch(std::uint64_t epoch) {
-    announce_dispatch(epoch);
-    place(epoch);
-    group_.signals.signal(host::Phase::kSend, epoch);
-    await(host::Phase::kSend, epoch);
+    dispatch_without_retiring(epoch);
     group_.signals.retire(epoch);
   }
 
@@ -67,12 +101,28 @@ class Victim {
     await(host::Phase::kAnnounce, epoch);
   }
 
+  void done(std::uint64_t epoch) {
+    group_.signals.signal(host::Phase::kDone, epoch);
+    await(host::Phase::kDone, epoch);
+  }
+
+  [[nodiscard]] std::uint64_t readmit(std::uint64_t next) {
+    return group_.signals.readmit(next, "victim", [] {});
+  }
+
  private:
+  void write_placement(std::uint64_t epoch) {
+    const std::uint64_t at = group_.windows.layout.arena_offset();
+    group_.own_slot(epoch).placement = {.x = at, .scales = at, .topk_idx = at, .topk_weights = at, .src_idx = at};
+  }
+
   void await(host::Phase phase, std::uint64_t epoch) {
     group_.signals.wait_all(phase, epoch, "victim", Deadline(Milliseconds(10'000)));
   }
 
   host::Group group_;
+  std::int64_t num_worst_tokens_ = -1;
+  std::vector<host::Placement> placements_;
 };
 
 /// Kills its process at a chosen moment while a buffer is made.

@@ -19,13 +19,15 @@ using reference::DispatchRank;
 /// What one rank does in one world. Choices that ranks need not share are drawn for each rank by itself.
 class RankRun {
  public:
-  RankRun(Buffer& buffer, const RandomWorld& world)
+  RankRun(Buffer& buffer, const RandomWorld& world, const RandomWorld& expected)
       : buffer_(buffer),
         world_(world),
+        expected_(expected),
         rank_(static_cast<std::size_t>(buffer.rank())),
         input_(world.routing.ranks[rank_]),
         draw_(world.seed * 1000 + rank_),
-        checks_(world, buffer.rank()) {}
+        layout_checks_(world, buffer.rank()),
+        checks_(expected, buffer.rank()) {}
 
   void run() {
     std::vector<DispatchOutput> outputs;
@@ -36,13 +38,17 @@ class RankRun {
     }
     checks_.check(outputs.front().handle, static_cast<int>(draw_.between(1, 20)));
     if (world_.cached) outputs.push_back(dispatch_again(outputs.front().handle));
-    if (!world_.combine) return;
+    if (!expected_.combine) return;
     // The youngest handle first; all give the same, also after other operations have come between.
     for (std::size_t i = outputs.size(); i-- > 0;) combine(outputs[i].handle, outputs.front().recv_x);
     checks_.check(outputs.front());
   }
 
-  [[nodiscard]] const std::vector<std::string>& differences() const noexcept { return checks_.differences(); }
+  [[nodiscard]] std::vector<std::string> differences() const {
+    std::vector<std::string> result = layout_checks_.differences();
+    result.insert(result.end(), checks_.differences().begin(), checks_.differences().end());
+    return result;
+  }
 
  private:
   OperationOptions draw_options() {
@@ -74,7 +80,7 @@ class RankRun {
 
   DispatchLayout make_layout() {
     DispatchLayout layout = buffer_.get_dispatch_layout(make_ids(), world_.num_experts);
-    checks_.check(layout);
+    layout_checks_.check(layout);
     return layout;
   }
 
@@ -108,7 +114,7 @@ class RankRun {
 
   /// Rows in the place that the world asks for; those that were not received hold rubbish.
   Tensor make_combine_x(const DispatchHandle& handle, const Tensor& received) {
-    const CombinePart& part = *world_.combine;
+    const CombinePart& part = *expected_.combine;
     if (part.source == CombineSource::kReceived) return received;
     std::vector<std::byte> rows = part.world.ranks[rank_].x;
     rows.resize(static_cast<std::size_t>(handle.num_recv_rows()) * part.x.row_bytes(), std::byte{0xFF});
@@ -120,7 +126,7 @@ class RankRun {
   }
 
   CombineInput make_combine_input(const DispatchHandle& handle, const Tensor& received) {
-    const CombinePart& part = *world_.combine;
+    const CombinePart& part = *expected_.combine;
     const CombineRank& rank = part.world.ranks[rank_];
     CombineInput input;
     input.x = make_combine_x(handle, received);
@@ -148,15 +154,17 @@ class RankRun {
 
   /// On any rank: one without tokens has an empty bias where others have rows.
   [[nodiscard]] bool has_bias(std::vector<std::byte> CombineRank::*bias) const {
-    const std::vector<CombineRank>& ranks = world_.combine->world.ranks;
+    const std::vector<CombineRank>& ranks = expected_.combine->world.ranks;
     return std::ranges::any_of(ranks, [&](const CombineRank& rank) { return !(rank.*bias).empty(); });
   }
 
   Buffer& buffer_;
   const RandomWorld& world_;
+  const RandomWorld& expected_;
   std::size_t rank_;
   const DispatchRank& input_;
   Draw draw_;
+  WorldChecks layout_checks_;
   WorldChecks checks_;
 };
 
@@ -180,10 +188,12 @@ BufferOptions buffer_options_for(int num_ranks) {
   return options;
 }
 
-std::vector<std::string> run_world(Buffer& buffer, const RandomWorld& world) {
+std::vector<std::string> run_world(Buffer& buffer, const RandomWorld& world) { return run_world(buffer, world, world); }
+
+std::vector<std::string> run_world(Buffer& buffer, const RandomWorld& world, const RandomWorld& expected) {
   std::vector<std::string> result;
   {
-    RankRun run(buffer, world);
+    RankRun run(buffer, world, expected);
     run.run();
     result = run.differences();
   }

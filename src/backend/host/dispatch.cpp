@@ -51,7 +51,7 @@ void Dispatch::start(const Deadline& deadline) {
   try {
     place(deadline);
   } catch (const Error& error) {
-    keep_slabs(error);
+    if (error.code() == ErrorCode::kState) keep_slabs(error);  // otherwise nobody sends
     throw;
   }
   times_.place_us = watch.lap();

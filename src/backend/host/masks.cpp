@@ -146,8 +146,8 @@ std::vector<int> Masks::masking(Predicate is_so) const {
 
 void Masks::check_not_masked(std::uint64_t epoch, std::string_view operation) const {
   if (!has_notice()) return;
-  const auto by = masking([epoch](int, std::uint64_t since) { return since <= epoch; });
-  if (!by.empty()) throw masked_error(windows_.rank, operation, by);
+  if (masking([epoch](int, std::uint64_t since) { return since <= epoch; }).empty()) return;
+  throw masked_error(windows_.rank, operation, masking([](int, std::uint64_t) { return true; }));
 }
 
 void Masks::check_records(std::uint64_t epoch, std::string_view operation) const {

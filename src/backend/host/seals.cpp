@@ -6,9 +6,9 @@ namespace crossdock::host {
 
 namespace {
 
-/// A seal of an earlier epoch is but an old value.
-bool is_settled(std::uint64_t word, std::uint64_t required) noexcept {
-  return has_reached(word, required) || is_sealed_for(word, required & kEpochMask);
+/// A seal of an earlier epoch is but an old value; one of a later epoch says that the rank has missed this one too.
+bool is_sealed_from(std::uint64_t word, std::uint64_t signal) noexcept {
+  return is_sealed(word) && (word & kEpochMask) >= (signal & kEpochMask);
 }
 
 }  // namespace
@@ -16,14 +16,14 @@ bool is_settled(std::uint64_t word, std::uint64_t required) noexcept {
 bool advance(std::atomic<std::uint64_t>& word, std::uint64_t signal) noexcept {
   std::uint64_t seen = word.load(std::memory_order_acquire);
   do {
-    if (is_sealed_for(seen, signal & kEpochMask)) return false;
+    if (is_sealed_from(seen, signal)) return false;
   } while (!word.compare_exchange_weak(seen, signal, std::memory_order_acq_rel, std::memory_order_acquire));
   return true;
 }
 
 std::uint64_t seal(std::atomic<std::uint64_t>& word, std::uint64_t required, std::uint64_t sealed) noexcept {
   std::uint64_t seen = word.load(std::memory_order_acquire);
-  while (!is_settled(seen, required)) {
+  while (!has_reached(seen, required) && !is_sealed_from(seen, required)) {
     if (word.compare_exchange_weak(seen, sealed, std::memory_order_acq_rel, std::memory_order_acquire)) return sealed;
   }
   return seen;
@@ -40,7 +40,7 @@ std::uint64_t seal_retired(std::atomic<std::uint64_t>& word, std::uint64_t requi
 
 void stop(std::atomic<std::uint64_t>& word, std::uint64_t signal) noexcept {
   std::uint64_t seen = word.load(std::memory_order_acquire);
-  while (!has_reached(seen, signal) &&
+  while (!has_reached(seen, signal) && (seen & kEpochMask) <= (signal & kEpochMask) &&
          !word.compare_exchange_weak(seen, kSealed | kStopped | signal, std::memory_order_acq_rel,
                                      std::memory_order_acquire)) {
   }
