@@ -1,25 +1,27 @@
 # Flags and helper functions shared by every folder.
 
 add_library(crossdock_flags INTERFACE)
-target_compile_options(crossdock_flags INTERFACE -Wall -Wextra -Wshadow -Wconversion -Wnon-virtual-dtor -Wold-style-cast)
+target_compile_options(crossdock_flags INTERFACE
+  "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wshadow;-Wconversion;-Wnon-virtual-dtor;-Wold-style-cast>")
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
   # GCC 12 warns of overlapping copies inside std::string's own operator+ (GCC bug 105651).
-  target_compile_options(crossdock_flags INTERFACE -Wno-restrict)
+  target_compile_options(crossdock_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>)
 endif()
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
   # GCC 13 warns of copies beyond the inline buffer of fmt 9's bigint, which it has replaced by then.
-  target_compile_options(crossdock_flags INTERFACE -Wno-array-bounds -Wno-stringop-overflow)
+  target_compile_options(crossdock_flags INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:-Wno-array-bounds;-Wno-stringop-overflow>")
 endif()
 if(CROSSDOCK_WARNINGS_AS_ERRORS)
-  target_compile_options(crossdock_flags INTERFACE -Werror)
+  target_compile_options(crossdock_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
 endif()
 if(CROSSDOCK_SANITIZE)
-  target_compile_options(crossdock_flags INTERFACE -fsanitize=${CROSSDOCK_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_compile_options(crossdock_flags INTERFACE
+    "$<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${CROSSDOCK_SANITIZE};-fno-omit-frame-pointer;-fno-sanitize-recover=all>")
   target_link_options(crossdock_flags INTERFACE -fsanitize=${CROSSDOCK_SANITIZE})
 endif()
 if(CROSSDOCK_SANITIZE MATCHES "thread" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # GCC warns wherever a fence is used, in libraries' headers too, because ThreadSanitizer does not model fences.
-  target_compile_options(crossdock_flags INTERFACE -Wno-tsan)
+  target_compile_options(crossdock_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-tsan>)
 endif()
 
 # crossdock_add_component(name source...): a folder of src/ as a library crossdock_<name>, whose headers are

@@ -20,6 +20,10 @@ BELOW = {
     "core": {"base", "plan", "bootstrap", "backend", "transport", "backend/*", "transport/*"},
 }
 
+# Backends that are made of another one's parts: on one host, counts, places and signals of ranks with CUDA devices go
+# through the host's windows.
+EXTENDS = {("backend/cuda", "backend/host")}
+
 # Folders that hold users of the library; they may include all of src/.
 USERS = ("tools", "tests", "benchmarks", "examples", "adapters", "python")
 
@@ -30,6 +34,7 @@ THIRD_PARTY = {
     r"sodium(\.h|/)": ("src/bootstrap",),
     r"hwy/": ("src/backend/host", "tests/backend/host"),
     r"hwloc(\.h|/)": ("src/base", "src/backend/host", "tools"),
+    r"cuda(_runtime|_runtime_api)?\.h": ("src/backend/cuda", "tests/backend/cuda", "benchmarks/cuda"),
     r"(CLI|nlohmann)/": ("tools", "tests"),
     r"(gtest|gmock)/": ("tests",),
     r"benchmark/": ("benchmarks",),
@@ -90,7 +95,7 @@ def check_component(where, header):
         return f"{where.rsplit('/', 1)[0]} is no known part of src/"
     if kind_of(other) is None:
         return f'"{header}": not "<part of src/>/<file>"'
-    if other == mine:
+    if other == mine or (mine, other) in EXTENDS:
         return None
     if kind_of(other) not in BELOW[kind_of(mine)]:
         return f'"{header}": {mine} may not include {other}'

@@ -29,6 +29,7 @@ struct DispatchRequest {
   std::optional<Tensor> topk_weights;  ///< float32 [N, K], contiguous
   int expert_alignment = 1;
   std::optional<std::int64_t> num_worst_tokens;
+  int num_sms = 0;  ///< multiprocessors that a device may use for it, 0: as many as the backend finds right
   /// Routing and expert counts of this rank; for a cached dispatch, everything.
   std::shared_ptr<const DispatchHandle::State> handle;
   /// The same object, for the backend to fill in what it learns; null for a cached dispatch.
@@ -53,6 +54,7 @@ struct CombineRequest {
   std::optional<Tensor> bias_1;
   Tensor out;                         ///< [N, H], contiguous
   std::optional<Tensor> out_weights;  ///< float32 [N, K], contiguous; exactly if topk_weights is set
+  int num_sms = 0;                    ///< as in a dispatch
   std::shared_ptr<const DispatchHandle::State> handle;
 };
 

@@ -40,9 +40,11 @@ Buffer::Impl::Impl(Bootstrap& bootstrap, const BufferOptions& options)
       rank_(bootstrap.rank()),
       topology_{bootstrap.size(), options.ranks_per_node > 0 ? options.ranks_per_node : bootstrap.size()},
       limits_{bootstrap.size(), options.max_experts, options.device},
-      buffer_id_(next_buffer_id()),
-      local_device_(make_local_device(options.device, topology_)),
-      backend_(make_backend(bootstrap, options)) {}
+      buffer_id_(next_buffer_id()) {
+  BufferParts parts = make_buffer_parts(bootstrap, options, topology_);
+  local_device_ = std::move(parts.local_device);
+  backend_ = std::move(parts.backend);
+}
 
 const backend::Backend& Buffer::Impl::backend() const {
   if (!backend_) throw make_error(ErrorCode::kState, "rank {}: the buffer was destroyed", rank_);
@@ -108,6 +110,7 @@ backend::DispatchRequest Buffer::Impl::make_request(std::uint64_t epoch, const D
   request.topk_weights = input.topk_weights;
   request.expert_alignment = input.expert_alignment;
   request.num_worst_tokens = input.num_worst_tokens;
+  if (input.config) request.num_sms = input.config->num_sms;
   request.handle = state;
   request.new_handle = std::move(state);
   return request;
@@ -121,6 +124,7 @@ backend::DispatchRequest Buffer::Impl::make_request(std::uint64_t epoch, const C
   request.epoch = epoch;
   request.x = input.x;
   request.x_scales = input.x_scales;
+  if (input.config) request.num_sms = input.config->num_sms;
   request.handle = input.handle.state();
   return request;
 }
@@ -185,6 +189,7 @@ backend::CombineRequest Buffer::Impl::make_request(std::uint64_t epoch, const Co
   request.topk_weights = input.topk_weights;
   request.bias_0 = input.bias_0;
   request.bias_1 = input.bias_1;
+  if (input.config) request.num_sms = input.config->num_sms;
   const std::int64_t num_tokens = input.handle.num_tokens();
   request.out =
       input.out ? *input.out : local_device_->allocate(input.x.dtype(), std::array{num_tokens, input.x.size(1)});

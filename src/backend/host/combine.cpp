@@ -114,8 +114,8 @@ void Combine::announce(const Deadline& deadline) {
 
 void Combine::await_announcements(const Deadline& deadline) {
   group_.await_agreement(request_.epoch, kName, deadline);
-  const auto excluded = find_excluded(group_.signals, group_.num_ranks(), request_.epoch);
-  if (!excluded.empty()) route_ = without(request_.handle->route, excluded);
+  excluded_ = find_excluded(group_.signals, group_.num_ranks(), request_.epoch);
+  if (!excluded_.empty()) route_ = without(request_.handle->route, excluded_);
   for (int rank = 0; rank < group_.num_ranks(); ++rank) {
     const Announcement& a = group_.windows.slot(rank, request_.epoch).announcement;
     contributions_.push_back({a.x_offset, a.x_stride, a.weights_offset});

@@ -29,6 +29,8 @@ class Combine {
   [[nodiscard]] const backend::CombineRequest& request() const noexcept { return request_; }
   /// The rows to sum: of the handle's those of ranks that take part.
   [[nodiscard]] const plan::RouteTable& route() const noexcept { return route_ ? *route_ : request_.handle->route; }
+  /// [R] ranks that this combine goes without, or empty.
+  [[nodiscard]] const std::vector<bool>& excluded() const noexcept { return excluded_; }
   /// Where a rank's rows lie in its window; not defined for ranks that take no part.
   struct Contribution {
     std::uint64_t x_offset = 0;
@@ -52,6 +54,7 @@ class Combine {
   const backend::CombineRequest& request_;
   bool is_announced_ = false;
   std::vector<Contribution> contributions_;  ///< [R]
+  std::vector<bool> excluded_;               ///< [R], or empty
   std::optional<plan::RouteTable> route_;    ///< if it is not all of the handle's
   Tensor x_;                                 ///< where the others read
   std::optional<Tensor> weights_;

@@ -57,10 +57,13 @@ struct Group {
   KeptSlabs kept_slabs;
 };
 
-class HostBackend final : public backend::Backend {
+/// Backends of other devices say how rows are moved.
+class HostBackend : public backend::Backend {
  public:
   /// Collective; see exchange_windows for the errors.
   HostBackend(Bootstrap& bootstrap, const BufferOptions& options);
+  HostBackend(const HostBackend&) = delete;
+  HostBackend& operator=(const HostBackend&) = delete;
   ~HostBackend() override;
 
   [[nodiscard]] std::unique_ptr<backend::DispatchOperation> start_dispatch(const backend::DispatchRequest& request,
@@ -82,6 +85,9 @@ class HostBackend final : public backend::Backend {
   [[nodiscard]] std::size_t arena_bytes_total() const override { return group_->arena->bytes_total(); }
   [[nodiscard]] bool is_broken() const override { return group_->signals.is_broken(); }
   void close() noexcept override;
+
+ protected:
+  explicit HostBackend(std::shared_ptr<Group> group) : group_(std::move(group)) {}
 
  private:
   std::shared_ptr<Group> group_;

@@ -1,0 +1,81 @@
+#include "backend/cuda/combine.hpp"
+
+#include "backend/cuda/cuda_error.hpp"
+#include "backend/cuda/device/copy.hpp"
+
+namespace crossdock::cuda {
+
+namespace {
+
+std::int64_t row_stride_bytes(const Tensor& tensor) {
+  return tensor.stride(0) * static_cast<std::int64_t>(size_of(tensor.dtype()));
+}
+
+}  // namespace
+
+void Combine::copy_rows(const Tensor& from, const Tensor& to, const Deadline& deadline) {
+  device::CopyArgs args;
+  args.num_rows = from.size(0);
+  args.row_bytes = from.size(1) * static_cast<std::int64_t>(size_of(from.dtype()));
+  args.from = from.data_as<std::byte>();
+  args.stride = row_stride_bytes(from);
+  args.to = to.data_as<std::byte>();
+  node_.run(
+      [&](const device::Completion& completion) {
+        args.completion = completion;
+        check(device::launch_copy(args, node_.num_sms(request().num_sms), node_.stream->get()), "combine: staging");
+      },
+      deadline);
+}
+
+void Combine::reduce(const Deadline& deadline) {
+  node_.run(
+      [&](const device::Completion& completion) {
+        device::ReduceArgs args = make_args();
+        args.completion = completion;
+        check(device::launch_reduce(args, node_.num_sms(request().num_sms), node_.stream->get()), "combine: sums");
+      },
+      deadline);
+}
+
+device::ReduceArgs Combine::make_args() const {
+  const backend::CombineRequest& from = request();
+  device::ReduceArgs args;
+  args.num_tokens = from.handle->num_tokens;
+  args.hidden = from.out.size(1);
+  args.num_ranks = group().num_ranks();
+  args.element = from.x.dtype() == DataType::kBfloat16 ? device::Element::kBfloat16 : device::Element::kFloat32;
+  args.ranks = node_.receivers(from.handle->counts, excluded());
+  args.rows = from.handle->send_rows.data_as<std::int32_t>();
+  if (from.bias_0) {
+    args.bias_0 = from.bias_0->data_as<std::byte>();
+    args.bias_0_stride = row_stride_bytes(*from.bias_0);
+  }
+  if (from.bias_1) {
+    args.bias_1 = from.bias_1->data_as<std::byte>();
+    args.bias_1_stride = row_stride_bytes(*from.bias_1);
+  }
+  args.out = from.out.data_as<std::byte>();
+  if (from.topk_weights) {
+    args.num_topk = static_cast<std::int32_t>(from.topk_weights->size(1));
+    args.out_weights = from.out_weights->data_as<float>();
+  }
+  for (int rank = 0; rank < args.num_ranks; ++rank) args.contributors[rank] = contributor(rank);
+  return args;
+}
+
+device::Contributor Combine::contributor(int rank) const {
+  const Contribution& announced = contribution(rank);
+  const std::int64_t first_row = request().handle->counts.row_begin(group().rank(), rank);
+  const std::byte* const window = node_.data(rank);
+  device::Contributor from;
+  from.stride = static_cast<std::int64_t>(announced.x_stride);
+  from.x = window + announced.x_offset + first_row * from.stride;
+  if (request().topk_weights) {
+    from.weights =
+        reinterpret_cast<const float*>(window + announced.weights_offset) + first_row * request().topk_weights->size(1);
+  }
+  return from;
+}
+
+}  // namespace crossdock::cuda

@@ -1,0 +1,111 @@
+#include "backend/cuda/communication_stream.hpp"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <limits>
+
+#include "backend/cuda/device_guard.hpp"
+#include "base/error.hpp"
+
+namespace crossdock::cuda {
+
+namespace {
+
+constexpr std::size_t kFlags = 64;      ///< kernels that may be waited for at once
+constexpr std::size_t kFlagWords = 16;  ///< from flag to flag: two cache lines
+constexpr int kSpins = 2000;            ///< looks at a flag before the first yield
+constexpr int kYieldsPerCheck = 64;     ///< yields between two looks at the clock and at the stream
+constexpr auto kCheckInterval = std::chrono::milliseconds(20);
+
+void require_device(int device) {
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess) {
+    throw Error(ErrorCode::kUnsupported, fmt::format("CUDA does not work here: {}", cudaGetErrorString(error)));
+  }
+  if (device < 0 || device >= count) {
+    throw make_error(ErrorCode::kUnsupported, "there is no CUDA device {}; 0 to {} are allowed", device, count - 1);
+  }
+}
+
+}  // namespace
+
+CommunicationStream::CommunicationStream(int device) : device_(device) {
+  require_device(device);
+  const DeviceGuard guard(device);
+  check(cudaDeviceGetAttribute(&num_multiprocessors_, cudaDevAttrMultiProcessorCount, device),
+        "cudaDeviceGetAttribute");
+  blocks_ended_ = make_device_array<std::uint32_t>(1);
+  flags_ = make_pinned<std::uint64_t>(kFlags * kFlagWords);
+  for (std::size_t flag = 0; flag < kFlags; ++flag) free_flags_.push_back(flag);
+  int least = 0;
+  int greatest = 0;
+  check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "cudaDeviceGetStreamPriorityRange");
+  check(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, greatest), "cudaStreamCreateWithPriority");
+  cudaMemPoolProps properties{};
+  properties.allocType = cudaMemAllocationTypePinned;
+  properties.location = {cudaMemLocationTypeDevice, device};
+  check(cudaMemPoolCreate(&pool_, &properties), "cudaMemPoolCreate");
+  auto keep = std::numeric_limits<std::uint64_t>::max();
+  check(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &keep), "cudaMemPoolSetAttribute");
+}
+
+CommunicationStream::~CommunicationStream() {
+  if (stream_ != nullptr) static_cast<void>(cudaStreamDestroy(stream_));
+  if (pool_ != nullptr) static_cast<void>(cudaMemPoolDestroy(pool_));
+}
+
+Tensor CommunicationStream::allocate(DataType dtype, std::span<const std::int64_t> shape) {
+  std::size_t bytes = size_of(dtype);
+  for (const std::int64_t extent : shape) bytes *= static_cast<std::size_t>(extent);
+  const DeviceGuard guard(device_);
+  void* data = nullptr;
+  check(cudaMallocFromPoolAsync(&data, std::max<std::size_t>(bytes, 1), pool_, stream_), "memory for a result");
+  std::shared_ptr<void> owner(data, [self = shared_from_this()](void* memory) noexcept {
+    static_cast<void>(cudaFreeAsync(memory, self->stream_));
+  });
+  return Tensor::own(std::move(owner), data, dtype, shape, device());
+}
+
+CommunicationStream::Ticket CommunicationStream::take_ticket() {
+  const std::lock_guard lock(mutex_);
+  if (free_flags_.empty()) {
+    throw make_error(ErrorCode::kCapacity, "more than {} kernels are waited for at once", kFlags);
+  }
+  const std::size_t flag = free_flags_.back();
+  free_flags_.pop_back();
+  return {flag, {blocks_ended_.get(), &flags_[flag * kFlagWords], ++last_value_}};
+}
+
+void CommunicationStream::give_back(const Ticket& ticket) noexcept {
+  const std::lock_guard lock(mutex_);
+  free_flags_.push_back(ticket.flag);
+}
+
+void CommunicationStream::await(const Ticket& ticket, const Deadline& deadline) const {
+  const std::atomic_ref<std::uint64_t> flag(*ticket.completion.flag);
+  const auto is_through = [&] {  // matches thread_complete
+    return flag.load(std::memory_order_acquire) == ticket.completion.value;
+  };
+  for (int i = 0; i < kSpins; ++i) {
+    if (is_through()) return;
+  }
+  auto next_check = Deadline::Clock::now() + kCheckInterval;
+  while (!is_through()) {
+    for (int i = 0; i < kYieldsPerCheck && !is_through(); ++i) ::sched_yield();
+    if (Deadline::Clock::now() < next_check) continue;
+    next_check += kCheckInterval;
+    const cudaError_t state = cudaStreamQuery(stream_);
+    if (state == cudaSuccess && is_through()) return;
+    if (state != cudaErrorNotReady) check(state == cudaSuccess ? cudaErrorUnknown : state, "a kernel of crossdock");
+    if (deadline.passed()) {
+      throw make_error(ErrorCode::kTimeout, "a kernel on CUDA device {} did not end within {} ms", device_,
+                       deadline.timeout().count());
+    }
+  }
+}
+
+}  // namespace crossdock::cuda

@@ -1,0 +1,25 @@
+// The device's side of completion.hpp.
+#pragma once
+
+#include "backend/cuda/device/completion.hpp"
+
+namespace crossdock::cuda::device {
+
+/// True in the first thread of the block that ends last: it sees what all blocks have stored. All threads call it.
+__device__ inline bool block_is_last(std::uint32_t* blocks_ended) {
+  __syncthreads();
+  if (threadIdx.x != 0) return false;
+  __threadfence_system();  // the block's stores, to other devices too, come before its count
+  if (atomicAdd(blocks_ended, 1U) + 1U != gridDim.x) return false;
+  __threadfence_system();  // and after the last count comes what the last block does
+  *blocks_ended = 0;
+  return true;
+}
+
+/// REQUIRES: called by one thread, after block_is_last. Release: matches the acquire of the host's wait.
+__device__ inline void thread_complete(const Completion& completion) {
+  __threadfence_system();
+  *static_cast<volatile std::uint64_t*>(completion.flag) = completion.value;
+}
+
+}  // namespace crossdock::cuda::device

@@ -1,0 +1,50 @@
+#include "backend/cuda/device/completion.cuh"
+#include "backend/cuda/device/copy.hpp"
+#include "backend/cuda/device/limits.hpp"
+#include "backend/cuda/device/row_access.cuh"
+#include "backend/cuda/device/row_access.hpp"
+
+namespace crossdock::cuda::device {
+
+namespace {
+
+constexpr int kThreads = 1024;
+constexpr int kLoads = 4;  ///< of a thread that are in flight at once
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads, 1) copy_kernel(const __grid_constant__ CopyArgs args) {
+  const std::int64_t count = args.row_bytes / static_cast<std::int64_t>(sizeof(T));
+  const std::int64_t pieces = (count + kLoads * kWarpThreads - 1) / (kLoads * kWarpThreads);
+  const std::int64_t num_warps = static_cast<std::int64_t>(gridDim.x) * (kThreads / kWarpThreads);
+  const std::int64_t warp =
+      static_cast<std::int64_t>(blockIdx.x) * (kThreads / kWarpThreads) + threadIdx.x / kWarpThreads;
+  for (std::int64_t item = warp; item < args.num_rows * pieces; item += num_warps) {
+    const std::int64_t row = item / pieces;
+    const std::int64_t begin = item % pieces * (kLoads * kWarpThreads) + threadIdx.x % kWarpThreads;
+    const auto* from = reinterpret_cast<const T*>(args.from + row * args.stride);
+    auto* to = reinterpret_cast<T*>(args.to + row * args.row_bytes);
+    T values[kLoads];
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) {
+      if (begin + i * kWarpThreads < count) values[i] = thread_load(from + begin + i * kWarpThreads);
+    }
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) {
+      if (begin + i * kWarpThreads < count) thread_store(to + begin + i * kWarpThreads, values[i]);
+    }
+  }
+  if (block_is_last(args.completion.blocks_ended)) thread_complete(args.completion);
+}
+
+}  // namespace
+
+cudaError_t launch_copy(const CopyArgs& args, int num_sms, cudaStream_t stream) {
+  const int bytes = access_bytes({reinterpret_cast<std::uint64_t>(args.from), reinterpret_cast<std::uint64_t>(args.to),
+                                  static_cast<std::uint64_t>(args.stride), static_cast<std::uint64_t>(args.row_bytes)});
+  with_access(bytes, [&](auto access) {
+    copy_kernel<decltype(access)><<<static_cast<unsigned>(num_sms), kThreads, 0, stream>>>(args);
+  });
+  return cudaGetLastError();
+}
+
+}  // namespace crossdock::cuda::device

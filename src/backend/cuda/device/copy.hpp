@@ -1,0 +1,25 @@
+// The kernel that stages rows.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "backend/cuda/device/completion.hpp"
+
+namespace crossdock::cuda::device {
+
+struct CopyArgs {
+  std::int64_t num_rows = 0;
+  std::int64_t row_bytes = 0;
+  const std::byte* from = nullptr;
+  std::int64_t stride = 0;  ///< bytes from row to row of the source
+  std::byte* to = nullptr;  ///< packed
+  Completion completion;
+};
+
+/// Occupies at most `num_sms` multiprocessors.
+cudaError_t launch_copy(const CopyArgs& args, int num_sms, cudaStream_t stream);
+
+}  // namespace crossdock::cuda::device

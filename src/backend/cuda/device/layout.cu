@@ -1,0 +1,180 @@
+#include "backend/cuda/device/completion.cuh"
+#include "backend/cuda/device/layout.hpp"
+
+namespace crossdock::cuda::device {
+
+namespace {
+
+constexpr unsigned kAllLanes = 0xFFFFFFFFU;
+constexpr int kWarps = kLayoutTokens / kWarpThreads;
+constexpr int kMaxBlocks = 256;
+constexpr int kSharedExperts = 4096;  ///< whose counts fit a block's shared memory
+
+__device__ int thread_owner(const LayoutArgs& args, int expert) {
+  const int in_large = args.num_large * (args.small + 1);
+  return expert < in_large ? expert / (args.small + 1) : args.num_large + (expert - in_large) / args.small;
+}
+
+/// Counts the experts of a token and returns its destinations, one bit a rank.
+template <typename Id>
+__device__ std::uint64_t thread_read_ids(const LayoutArgs& args, std::int64_t token, std::int32_t* expert_counts) {
+  const auto* ids = reinterpret_cast<const Id*>(args.topk_idx);
+  std::uint64_t mask = 0;
+  for (int k = 0; k < args.num_topk; ++k) {
+    const std::int64_t place = token * args.num_topk + k;
+    const Id id = ids[place];
+    if (id >= 0 && id < args.num_experts) {
+      atomicAdd(&expert_counts[id], 1);
+      mask |= std::uint64_t{1} << static_cast<unsigned>(thread_owner(args, static_cast<int>(id)));
+    } else if (id != -1) {
+      atomicMax(reinterpret_cast<unsigned long long*>(args.scratch.bad_id), ~static_cast<unsigned long long>(place));
+    }
+  }
+  return mask;
+}
+
+__device__ std::uint64_t thread_read_membership(const LayoutArgs& args, std::int64_t token) {
+  std::uint64_t mask = 0;
+  for (int rank = 0; rank < args.num_ranks; ++rank) {
+    if (args.membership[token * args.num_ranks + rank] != 0) mask |= std::uint64_t{1} << static_cast<unsigned>(rank);
+  }
+  return mask;
+}
+
+__device__ std::uint64_t thread_destinations(const LayoutArgs& args, std::int64_t token, std::int32_t* expert_counts) {
+  std::uint64_t mask = 0;
+  if (args.topk_idx != nullptr) {
+    mask = args.id_bytes == 8 ? thread_read_ids<long long>(args, token, expert_counts)
+                              : thread_read_ids<int>(args, token, expert_counts);
+  }
+  if (args.membership != nullptr) return thread_read_membership(args, token);
+  for (int rank = 0; rank < args.num_ranks; ++rank) {
+    args.is_token_in_rank[token * args.num_ranks + rank] = static_cast<std::uint8_t>(mask >> rank & 1U);
+  }
+  return mask;
+}
+
+/// What this block found joins the totals of all.
+__device__ void block_add_totals(const LayoutArgs& args, const std::int32_t* rank_counts,
+                                 const std::int32_t* expert_counts) {
+  for (int rank = static_cast<int>(threadIdx.x); rank < args.num_ranks; rank += kLayoutTokens) {
+    args.scratch.block_counts[static_cast<std::int64_t>(blockIdx.x) * args.num_ranks + rank] = rank_counts[rank];
+    atomicAdd(&args.scratch.rank_totals[rank], rank_counts[rank]);
+  }
+  if (args.num_experts > kSharedExperts) return;
+  for (int expert = static_cast<int>(threadIdx.x); expert < args.num_experts; expert += kLayoutTokens) {
+    if (expert_counts[expert] != 0) atomicAdd(&args.scratch.expert_totals[expert], expert_counts[expert]);
+  }
+}
+
+/// Moves totals to where they are wanted, and leaves zeros.
+__device__ void block_publish(std::int32_t* totals, int count, std::int32_t* pinned, std::int32_t* tensor) {
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += kLayoutTokens) {
+    const std::int32_t total = __ldcg(&totals[i]);
+    totals[i] = 0;
+    pinned[i] = total;
+    if (tensor != nullptr) tensor[i] = total;
+  }
+}
+
+__global__ void __launch_bounds__(kLayoutTokens) count_kernel(const __grid_constant__ LayoutArgs args) {
+  extern __shared__ std::int32_t shared_expert_counts[];
+  __shared__ std::int32_t rank_counts[kMaxRanks];
+  __shared__ bool is_last;
+  std::int32_t* const expert_counts =
+      args.num_experts > kSharedExperts ? args.scratch.expert_totals : shared_expert_counts;
+  for (int i = static_cast<int>(threadIdx.x); i < args.num_ranks; i += kLayoutTokens) rank_counts[i] = 0;
+  if (args.num_experts <= kSharedExperts) {
+    for (int i = static_cast<int>(threadIdx.x); i < args.num_experts; i += kLayoutTokens) expert_counts[i] = 0;
+  }
+  __syncthreads();
+  const std::int64_t tiles = (args.num_tokens + kLayoutTokens - 1) / kLayoutTokens;
+  const std::int64_t tiles_per_block = (tiles + gridDim.x - 1) / gridDim.x;
+  for (std::int64_t i = 0; i < tiles_per_block; ++i) {
+    const std::int64_t token = (blockIdx.x * tiles_per_block + i) * kLayoutTokens + threadIdx.x;
+    const bool is_token = token < args.num_tokens;
+    const std::uint64_t mask = is_token ? thread_destinations(args, token, expert_counts) : 0;
+    if (is_token) args.scratch.masks[token] = mask;
+    for (int rank = 0; rank < args.num_ranks; ++rank) {
+      const int count = __popc(__ballot_sync(kAllLanes, (mask >> rank & 1U) != 0));
+      if (count != 0 && threadIdx.x % kWarpThreads == 0) atomicAdd(&rank_counts[rank], count);
+    }
+  }
+  __syncthreads();
+  block_add_totals(args, rank_counts, expert_counts);
+  const bool mine_is_last = block_is_last(args.completion.blocks_ended);
+  if (threadIdx.x == 0) is_last = mine_is_last;
+  __syncthreads();
+  if (!is_last) return;
+  block_publish(args.scratch.rank_totals, args.num_ranks, args.counts.per_rank, args.num_tokens_per_rank);
+  block_publish(args.scratch.expert_totals, args.num_experts, args.counts.per_expert, args.num_tokens_per_expert);
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  *args.counts.bad_id = __ldcg(reinterpret_cast<const unsigned long long*>(args.scratch.bad_id));
+  *args.scratch.bad_id = 0;
+  thread_complete(args.completion);
+}
+
+/// First rows of this block: the sum over the blocks before it.
+__device__ void block_find_first_rows(const LayoutArgs& args, std::int32_t* first_rows) {
+  const int lane = static_cast<int>(threadIdx.x % kWarpThreads);
+  for (int rank = static_cast<int>(threadIdx.x / kWarpThreads); rank < args.num_ranks; rank += kWarps) {
+    std::int32_t sum = 0;
+    for (unsigned block = static_cast<unsigned>(lane); block < blockIdx.x; block += kWarpThreads) {
+      sum += args.scratch.block_counts[static_cast<std::int64_t>(block) * args.num_ranks + rank];
+    }
+    sum = __reduce_add_sync(kAllLanes, sum);
+    if (lane == 0) first_rows[rank] = sum;
+  }
+  __syncthreads();
+}
+
+__global__ void __launch_bounds__(kLayoutTokens) rows_kernel(const __grid_constant__ LayoutArgs args) {
+  __shared__ std::int32_t first_rows[kMaxRanks];
+  __shared__ std::int32_t warp_counts[kWarps][kMaxRanks];
+  block_find_first_rows(args, first_rows);
+  const int lane = static_cast<int>(threadIdx.x % kWarpThreads);
+  const int warp = static_cast<int>(threadIdx.x / kWarpThreads);
+  const std::int64_t tiles = (args.num_tokens + kLayoutTokens - 1) / kLayoutTokens;
+  const std::int64_t tiles_per_block = (tiles + gridDim.x - 1) / gridDim.x;
+  for (std::int64_t i = 0; i < tiles_per_block; ++i) {
+    const std::int64_t token = (blockIdx.x * tiles_per_block + i) * kLayoutTokens + threadIdx.x;
+    const std::uint64_t mask = token < args.num_tokens ? args.scratch.masks[token] : 0;
+    for (int rank = 0; rank < args.num_ranks; ++rank) {
+      const unsigned lanes = __ballot_sync(kAllLanes, (mask >> rank & 1U) != 0);
+      if (lane == 0) warp_counts[warp][rank] = __popc(lanes);
+    }
+    __syncthreads();
+    for (int rank = 0; rank < args.num_ranks; ++rank) {
+      const bool goes = (mask >> rank & 1U) != 0;
+      const unsigned before = __ballot_sync(kAllLanes, goes) & ((1U << static_cast<unsigned>(lane)) - 1U);
+      if (token >= args.num_tokens) continue;
+      std::int32_t row = first_rows[rank] + __popc(before);
+      for (int w = 0; w < warp; ++w) row += warp_counts[w][rank];
+      args.rows[token * args.num_ranks + rank] = goes ? row : -1;
+    }
+    __syncthreads();
+    for (int rank = static_cast<int>(threadIdx.x); rank < args.num_ranks; rank += kLayoutTokens) {
+      for (int w = 0; w < kWarps; ++w) first_rows[rank] += warp_counts[w][rank];
+    }
+    __syncthreads();
+  }
+}
+
+}  // namespace
+
+int layout_blocks(std::int64_t num_tokens) {
+  const std::int64_t tiles = (num_tokens + kLayoutTokens - 1) / kLayoutTokens;
+  return tiles < 1 ? 1 : tiles > kMaxBlocks ? kMaxBlocks : static_cast<int>(tiles);
+}
+
+cudaError_t launch_layout(const LayoutArgs& args, cudaStream_t stream) {
+  const auto blocks = static_cast<unsigned>(layout_blocks(args.num_tokens));
+  const std::size_t shared =
+      args.num_experts <= kSharedExperts ? static_cast<std::size_t>(args.num_experts) * sizeof(std::int32_t) : 0;
+  count_kernel<<<blocks, kLayoutTokens, shared, stream>>>(args);
+  if (args.rows != nullptr) rows_kernel<<<blocks, kLayoutTokens, 0, stream>>>(args);
+  return cudaGetLastError();
+}
+
+}  // namespace crossdock::cuda::device

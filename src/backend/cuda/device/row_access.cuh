@@ -1,0 +1,54 @@
+// Loads and stores of rows: everything is touched once, so it should not push anything out of the caches.
+#pragma once
+
+#include <cstdint>
+
+namespace crossdock::cuda::device {
+
+/// The type that moves that many bytes.
+template <int kBytes>
+struct Access;
+template <>
+struct Access<16> {
+  using Type = uint4;
+};
+template <>
+struct Access<8> {
+  using Type = uint2;
+};
+template <>
+struct Access<4> {
+  using Type = unsigned int;
+};
+template <>
+struct Access<2> {
+  using Type = unsigned short;
+};
+template <>
+struct Access<1> {
+  using Type = unsigned char;
+};
+
+/// Calls body with a value of the access type of that many bytes. REQUIRES: bytes as access_bytes gives them.
+template <typename Body>
+void with_access(int bytes, const Body& body) {
+  switch (bytes) {
+    case 16: body(Access<16>::Type{}); return;
+    case 8: body(Access<8>::Type{}); return;
+    case 4: body(Access<4>::Type{}); return;
+    case 2: body(Access<2>::Type{}); return;
+    default: body(Access<1>::Type{}); return;
+  }
+}
+
+template <typename T>
+__device__ T thread_load(const T* from) {
+  return __ldcs(from);
+}
+
+template <typename T>
+__device__ void thread_store(T* to, const T& value) {
+  __stcs(to, value);
+}
+
+}  // namespace crossdock::cuda::device

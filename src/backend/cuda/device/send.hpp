@@ -1,0 +1,53 @@
+// The kernel that moves the rows of a dispatch.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "backend/cuda/device/completion.hpp"
+#include "backend/cuda/device/limits.hpp"
+
+namespace crossdock::cuda::device {
+
+/// What this rank's block of rows at one receiver looks like: addresses of its first row there, null for what does not
+/// travel.
+struct Destination {
+  std::byte* x = nullptr;
+  std::byte* scales = nullptr;
+  std::byte* topk_idx = nullptr;
+  float* topk_weights = nullptr;
+  std::int32_t* src_idx = nullptr;
+  std::int32_t expert_begin = 0;  ///< experts of the receiver
+  std::int32_t expert_count = 0;
+};
+
+/// N tokens, R ranks, S scales, K top-k. Strides in bytes. At a receiver everything is packed.
+struct SendArgs {
+  std::int64_t num_tokens = 0;
+  std::int32_t num_ranks = 0;
+  std::int32_t num_topk = 0;    ///< 0: no top-k travels
+  std::int32_t num_scales = 0;  ///< 0: no scales travel
+  std::int32_t id_bytes = 8;    ///< 4 or 8
+  std::int32_t scale_bytes = 4;
+  std::uint64_t ranks = 0;             ///< bit r: rows go to rank r
+  const std::int32_t* rows = nullptr;  ///< [N, R] row of the block at each receiver, -1: none
+  const std::byte* x = nullptr;        ///< [N, row_bytes]
+  std::int64_t x_stride = 0;
+  std::int64_t row_bytes = 0;
+  const std::byte* scales = nullptr;  ///< [N, S]
+  std::int64_t scale_row_stride = 0;
+  std::int64_t scale_column_stride = 0;
+  const std::byte* topk_idx = nullptr;  ///< [N, K]
+  const float* topk_weights = nullptr;  ///< [N, K]
+  Completion completion;
+  Destination destinations[kMaxRanks];
+};
+static_assert(sizeof(SendArgs) <= 4096);
+
+/// Reads each row once and stores it to all its destinations, with its scales, local expert ids, weights and source
+/// index. Occupies at most `num_sms` multiprocessors.
+cudaError_t launch_send(const SendArgs& args, int num_sms, cudaStream_t stream);
+
+}  // namespace crossdock::cuda::device

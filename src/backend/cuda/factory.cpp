@@ -1,0 +1,43 @@
+#include "backend/cuda/factory.hpp"
+
+#include "backend/cuda/cuda_backend.hpp"
+#include "backend/cuda/cuda_device.hpp"
+#include "backend/cuda/node.hpp"
+#include "backend/host/window_exchange.hpp"
+#include "base/error.hpp"
+
+namespace crossdock::cuda {
+
+namespace {
+
+constexpr std::size_t kPageBytes = 4096;
+
+/// The host's window holds records and signals only.
+BufferOptions control_options(BufferOptions options) {
+  if (options.arena_bytes > 0) options.arena_bytes = kPageBytes;
+  options.huge_pages = HugePages::kNever;
+  return options;
+}
+
+}  // namespace
+
+Parts make_parts(Bootstrap& bootstrap, const BufferOptions& options) {
+  const int num_ranks = bootstrap.size();
+  if (num_ranks > device::kMaxRanks) {
+    throw make_error(ErrorCode::kUnsupported, "{} ranks on CUDA devices of one host; at most {} are allowed", num_ranks,
+                     device::kMaxRanks);
+  }
+  const Deadline deadline(options.setup_timeout);
+  const std::size_t arena_bytes = (options.arena_bytes + kPageBytes - 1) / kPageBytes * kPageBytes;
+  auto node = std::make_shared<Node>();
+  node->stream = std::make_shared<CommunicationStream>(options.device.index);
+  auto local_device = std::make_unique<CudaDevice>(node->stream, num_ranks, options);
+  node->group =
+      std::make_shared<host::Group>(host::exchange_windows(bootstrap, control_options(options), deadline), kPageBytes);
+  node->windows = exchange_device_windows(bootstrap, options.device.index, arena_bytes, deadline);
+  const auto& own = node->windows[static_cast<std::size_t>(bootstrap.rank())];
+  node->group->arena = std::make_shared<host::Arena>(own, own->data(), arena_bytes, node->stream->device());
+  return {std::move(local_device), std::make_unique<CudaBackend>(std::move(node))};
+}
+
+}  // namespace crossdock::cuda

@@ -1,0 +1,46 @@
+// What the operations of one rank share.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backend/cuda/communication_stream.hpp"
+#include "backend/cuda/device_guard.hpp"
+#include "backend/cuda/device_windows.hpp"
+#include "backend/host/host_backend.hpp"
+
+namespace crossdock::cuda {
+
+/// Counts, places, signals and errors go through windows of the host; `group`'s arena lies on the device, and offsets
+/// of tensors count from the beginning of `windows`' memory.
+struct Node {
+  std::shared_ptr<host::Group> group;
+  DeviceWindows windows;
+  std::shared_ptr<CommunicationStream> stream;
+
+  [[nodiscard]] std::byte* data(int rank) const noexcept { return windows[static_cast<std::size_t>(rank)]->data(); }
+
+  /// Runs one kernel in the middle of an operation; see CommunicationStream::run. If it fails the group is broken and
+  /// the peers learn it: they would wait for this rank in vain.
+  template <typename Launch>
+  void run(const Launch& launch, const Deadline& deadline) const {
+    try {
+      const DeviceGuard guard(stream->device().index);
+      stream->run(launch, deadline);
+    } catch (const Error& error) {
+      group->signals.depart(host::Departure::kBroken, std::string("gave up: ") + error.what());
+      throw;
+    }
+  }
+
+  /// Bit r: this rank sends rows to rank r, which takes part. `excluded` is [R], or empty.
+  [[nodiscard]] std::uint64_t receivers(const plan::CountMatrix& counts, const std::vector<bool>& excluded) const;
+
+  /// Multiprocessors that an operation may occupy: what the caller's Config says, or the default.
+  [[nodiscard]] int num_sms(int of_config) const noexcept;
+};
+
+}  // namespace crossdock::cuda
