@@ -13,14 +13,14 @@ namespace {
 
 /// Counts the rank in again from epoch `next` on; ranks that do so for the same epoch count once.
 void admit(std::atomic<std::uint64_t>& admission, std::uint64_t next) {
-  constexpr std::uint64_t kMostAdmissions = (kStopped >> static_cast<unsigned>(kEpochBits)) - 1;
+  constexpr std::uint64_t kMostAdmissions = (kStopped >> kEpochBits) - 1;
   std::uint64_t seen = admission.load(std::memory_order_acquire);
   while ((seen & kEpochMask) < next) {
-    const std::uint64_t count = (seen >> static_cast<unsigned>(kEpochBits)) + 1;
+    const std::uint64_t count = (seen >> kEpochBits) + 1;
     if (count > kMostAdmissions)
       throw make_error(ErrorCode::kCapacity, "a rank can be let in again {} times, not more", kMostAdmissions);
-    if (admission.compare_exchange_weak(seen, count << static_cast<unsigned>(kEpochBits) | next,
-                                        std::memory_order_acq_rel, std::memory_order_acquire))
+    if (admission.compare_exchange_weak(seen, count << kEpochBits | next, std::memory_order_acq_rel,
+                                        std::memory_order_acquire))
       return;
   }
 }
@@ -168,8 +168,8 @@ bool Masks::answer_notice(std::uint64_t next, std::string_view operation) {
   if (!by.empty()) notice.store(1, std::memory_order_relaxed);
   check_not_masked(next, operation);
   const auto& admission = windows_.header(windows_.rank).admission;
-  return admission.load(std::memory_order_acquire) >> static_cast<unsigned>(kEpochBits) !=
-         own_admission_.load(std::memory_order_relaxed) >> static_cast<unsigned>(kEpochBits);
+  return admission.load(std::memory_order_acquire) >> kEpochBits !=
+         own_admission_.load(std::memory_order_relaxed) >> kEpochBits;
 }
 
 void Masks::accept_admission() {

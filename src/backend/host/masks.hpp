@@ -48,7 +48,11 @@ class Masks {
 
   /// What a rank's signal for `epoch` reads at least.
   [[nodiscard]] std::uint64_t signal_value(int rank, std::uint64_t epoch) const noexcept {
-    return in_use() ? (admission_of(rank) & ~kEpochMask) | epoch : epoch;
+    if (!in_use()) return epoch;
+    const std::uint64_t admission = admission_of(rank);
+    // An operation that is older than the admission is one of before it.
+    const std::uint64_t count = (admission >> kEpochBits) - (epoch < (admission & kEpochMask) ? 1 : 0);
+    return count << kEpochBits | epoch;
   }
   /// The first epoch in which a rank takes part since it was last admitted.
   [[nodiscard]] std::uint64_t first_epoch(int rank) const noexcept { return admission_of(rank) & kEpochMask; }

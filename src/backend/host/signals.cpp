@@ -162,7 +162,8 @@ bool Signals::wait_for_rank(int rank, const Goal& goal, const WaitContext& conte
     return windows_.mask_lost_ranks &&
            (is_given_up(rank, goal) || (masks_.is_lost(rank) && give_up(rank, goal, context)));
   };
-  for (int i = 0; i < spins_ && !masks_.is_lost(rank); ++i) {
+  const int spins = masks_.is_lost(rank) ? 0 : spins_;
+  for (int i = 0; i < spins; ++i) {
     if (has_come(rank, goal)) return true;
     pause_core();
   }

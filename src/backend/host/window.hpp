@@ -21,7 +21,7 @@ inline constexpr std::uint32_t kWindowVersion = 2;
 
 // Parts of a signal and of `retired`. The high bits make a signal that a rank gave before it was let in again smaller
 // than any later one. A sealed word reads as negative, so it is not what anybody waits for.
-inline constexpr int kEpochBits = 48;
+inline constexpr unsigned kEpochBits = 48;
 inline constexpr std::uint64_t kEpochMask = (std::uint64_t{1} << kEpochBits) - 1;
 inline constexpr std::uint64_t kSealed = std::uint64_t{1} << 63U;   ///< others gave up waiting: this word stands
 inline constexpr std::uint64_t kStopped = std::uint64_t{1} << 62U;  ///< and its rank has seen that and stopped
