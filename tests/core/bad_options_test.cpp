@@ -85,10 +85,10 @@ TEST(DifferingOptions, ArenasMayDiffer) {
   }
 }
 
-TEST(BadOptions, CudaDeviceIsNotBuiltIn) {
+TEST(BadOptions, CudaDeviceIsNotThere) {
   run_as_threads(kRanks, [](const std::shared_ptr<Bootstrap>& bootstrap) {
     BufferOptions options = roomy_options();
-    options.device = {DeviceType::kCuda, 0};
+    options.device = {DeviceType::kCuda, 1000};
     try {
       const Buffer buffer(bootstrap, options);
       ADD_FAILURE() << "a buffer on CUDA was made";

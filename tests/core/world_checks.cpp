@@ -16,12 +16,13 @@ std::span<const std::byte> bytes_of(const std::vector<T>& values) {
 
 }  // namespace
 
-WorldChecks::WorldChecks(const RandomWorld& world, int rank)
+WorldChecks::WorldChecks(const RandomWorld& world, int rank, const TensorPlace& place)
     : world_(world),
       rank_(rank),
       input_(world.routing.ranks[static_cast<std::size_t>(rank)]),
       routed_(world.routed[static_cast<std::size_t>(rank)]),
-      expected_(world.expected[static_cast<std::size_t>(rank)]) {}
+      expected_(world.expected[static_cast<std::size_t>(rank)]),
+      differences_(place) {}
 
 void WorldChecks::check(const DispatchLayout& layout) {
   std::vector<std::int32_t> per_expert(static_cast<std::size_t>(world_.num_experts));
@@ -144,7 +145,8 @@ void WorldChecks::check_values(const std::string& name, const Tensor& got, const
     differences_.add(name + " is " + got.description());
     return;
   }
-  const std::span values(got.data_as<const std::int32_t>(), expected.size());
+  const Tensor fetched = differences_.fetch(got);
+  const std::span values(fetched.data_as<const std::int32_t>(), expected.size());
   differences_.compare(name, std::ranges::equal(values, expected), true);
 }
 

@@ -16,7 +16,7 @@ namespace crossdock::testing {
 /// Collects differences. Results of asynchronous operations are checked after their events have completed.
 class WorldChecks {
  public:
-  WorldChecks(const RandomWorld& world, int rank);
+  WorldChecks(const RandomWorld& world, int rank, const TensorPlace& place);
 
   void check(const DispatchLayout& layout);
   void check(const DispatchOutput& output);

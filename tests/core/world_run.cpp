@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
 #include <thread>
 
 #include "core/world_checks.hpp"
@@ -19,15 +18,16 @@ using reference::DispatchRank;
 /// What one rank does in one world. Choices that ranks need not share are drawn for each rank by itself.
 class RankRun {
  public:
-  RankRun(Buffer& buffer, const RandomWorld& world, const RandomWorld& expected)
+  RankRun(Buffer& buffer, const RandomWorld& world, const RandomWorld& expected, const TensorPlace& place)
       : buffer_(buffer),
         world_(world),
         expected_(expected),
+        place_(place),
         rank_(static_cast<std::size_t>(buffer.rank())),
         input_(world.routing.ranks[rank_]),
         draw_(world.seed * 1000 + rank_),
-        layout_checks_(world, buffer.rank()),
-        checks_(expected, buffer.rank()) {}
+        layout_checks_(world, buffer.rank(), place),
+        checks_(expected, buffer.rank(), place) {}
 
   void run() {
     std::vector<DispatchOutput> outputs;
@@ -61,21 +61,21 @@ class RankRun {
   }
 
   Tensor make_x(const MatrixShape& shape, const std::vector<std::byte>& rows) {
-    return make_rows(shape, rows, draw_.one_of({RowPlacement::kPacked, RowPlacement::kPadded}));
+    return place_.place(make_rows(shape, rows, draw_.one_of({RowPlacement::kPacked, RowPlacement::kPadded})));
   }
 
   std::optional<Tensor> make_scales(const MatrixShape& shape, const std::vector<std::byte>& scales) {
     if (shape.columns == 0) return std::nullopt;
-    return make_rows(shape, scales,
-                     draw_.one_of({RowPlacement::kPacked, RowPlacement::kPadded, RowPlacement::kTransposed}));
+    return place_.place(make_rows(
+        shape, scales, draw_.one_of({RowPlacement::kPacked, RowPlacement::kPadded, RowPlacement::kTransposed})));
   }
 
   Tensor make_ids() const {
     if (world_.id_dtype == DataType::kInt64) {
-      return make_matrix<std::int64_t>(DataType::kInt64, world_.routing.num_topk, input_.topk_idx);
+      return place_.place(make_matrix<std::int64_t>(DataType::kInt64, world_.routing.num_topk, input_.topk_idx));
     }
     const std::vector<std::int32_t> ids(input_.topk_idx.begin(), input_.topk_idx.end());
-    return make_matrix<std::int32_t>(DataType::kInt32, world_.routing.num_topk, ids);
+    return place_.place(make_matrix<std::int32_t>(DataType::kInt32, world_.routing.num_topk, ids));
   }
 
   DispatchLayout make_layout() {
@@ -90,7 +90,8 @@ class RankRun {
     input.x_scales = make_scales(world_.scales, input_.scales);
     if (world_.with_topk) {
       input.topk_idx = make_ids();
-      input.topk_weights = make_matrix<float>(DataType::kFloat32, world_.routing.num_topk, input_.topk_weights);
+      input.topk_weights =
+          place_.place(make_matrix<float>(DataType::kFloat32, world_.routing.num_topk, input_.topk_weights));
     }
     if (!world_.with_topk || draw_.chance(50)) input.layout = make_layout();
     if (!input.layout || draw_.chance(50)) input.num_experts = world_.num_experts;
@@ -121,7 +122,7 @@ class RankRun {
     if (part.source == CombineSource::kElsewhere) return make_x(part.x, rows);
     Tensor tensor = buffer_.combine_input(handle, part.x.columns, part.x.dtype);
     checks_.check_combine_input(tensor);
-    if (!rows.empty()) std::memcpy(tensor.data(), rows.data(), rows.size());
+    place_.write(tensor, rows);
     return tensor;
   }
 
@@ -134,12 +135,12 @@ class RankRun {
     if (part.world.num_topk > 0) {
       std::vector<float> weights = rank.topk_weights;
       weights.resize(static_cast<std::size_t>(handle.num_recv_rows() * part.world.num_topk), 1e30F);
-      input.topk_weights = make_matrix<float>(DataType::kFloat32, part.world.num_topk, weights);
+      input.topk_weights = place_.place(make_matrix<float>(DataType::kFloat32, part.world.num_topk, weights));
     }
     if (has_bias(&CombineRank::bias_0)) input.bias_0 = make_x(part.x, rank.bias_0);
     if (has_bias(&CombineRank::bias_1)) input.bias_1 = make_x(part.x, rank.bias_1);
     if (draw_.chance(30)) {
-      input.out = make_rows(part.x, std::vector<std::byte>(part.expected[rank_].combined_x.size()));
+      input.out = place_.place(make_rows(part.x, std::vector<std::byte>(part.expected[rank_].combined_x.size())));
     }
     return input;
   }
@@ -161,6 +162,7 @@ class RankRun {
   Buffer& buffer_;
   const RandomWorld& world_;
   const RandomWorld& expected_;
+  const TensorPlace& place_;
   std::size_t rank_;
   const DispatchRank& input_;
   Draw draw_;
@@ -190,10 +192,11 @@ BufferOptions buffer_options_for(int num_ranks) {
 
 std::vector<std::string> run_world(Buffer& buffer, const RandomWorld& world) { return run_world(buffer, world, world); }
 
-std::vector<std::string> run_world(Buffer& buffer, const RandomWorld& world, const RandomWorld& expected) {
+std::vector<std::string> run_world(Buffer& buffer, const RandomWorld& world, const RandomWorld& expected,
+                                   const TensorPlace& place) {
   std::vector<std::string> result;
   {
-    RankRun run(buffer, world, expected);
+    RankRun run(buffer, world, expected, place);
     run.run();
     result = run.differences();
   }

@@ -46,6 +46,10 @@ Tensor make_rows(const MatrixShape& shape, std::span<const std::byte> rows, RowP
   return Tensor::own(memory, first, shape.dtype, extents).with_strides({strides.row, strides.column});
 }
 
+void TensorPlace::write(const Tensor& tensor, std::span<const std::byte> bytes) const {
+  if (!bytes.empty()) std::memcpy(tensor.data(), bytes.data(), bytes.size());
+}
+
 void Differences::compare_rows(const std::string& name, const Tensor& got, const MatrixShape& shape,
                                std::int64_t num_rows, std::span<const std::byte> expected) {
   if (got.dimensions() != 2 || got.dtype() != shape.dtype || got.size(0) != num_rows || got.size(1) != shape.columns) {
@@ -54,9 +58,10 @@ void Differences::compare_rows(const std::string& name, const Tensor& got, const
     return;
   }
   if (!got.is_contiguous()) add(fmt::format("{} is not contiguous", name));
+  const Tensor fetched = expected.empty() ? got : place_.fetch(got);
   const std::size_t size = size_of(shape.dtype);
   for (std::size_t i = 0; i < expected.size(); i += size) {
-    const std::byte* const element = got.data_as<const std::byte>() + i;
+    const std::byte* const element = fetched.data_as<const std::byte>() + i;
     if (std::memcmp(element, &expected[i], size) == 0) continue;
     const auto hex = [size](const std::byte* bytes) {
       std::string text;

@@ -28,9 +28,24 @@ template <typename T>
   return make_rows({dtype, columns}, std::as_bytes(values));
 }
 
+/// Where a buffer's tensors live. This one: in host memory, where tests make them.
+class TensorPlace {
+ public:
+  virtual ~TensorPlace() = default;
+  /// The same tensor there: its strides, and where its first element lies in a word of 16 bytes, too.
+  [[nodiscard]] virtual Tensor place(const Tensor& tensor) const { return tensor; }
+  /// The contiguous tensor in host memory.
+  [[nodiscard]] virtual Tensor fetch(const Tensor& tensor) const { return tensor; }
+  /// Overwrites the first bytes of a contiguous tensor.
+  virtual void write(const Tensor& tensor, std::span<const std::byte> bytes) const;
+};
+
 /// Differences found, each a sentence.
 class Differences {
  public:
+  /// `place` must outlive this.
+  explicit Differences(const TensorPlace& place) : place_(place) {}
+
   /// `expected` are the first rows of `got`, which has `num_rows` rows and is contiguous.
   void compare_rows(const std::string& name, const Tensor& got, const MatrixShape& shape, std::int64_t num_rows,
                     std::span<const std::byte> expected);
@@ -38,11 +53,14 @@ class Differences {
   void compare(const std::string& name, const T& got, const T& expected) {
     if (!(got == expected)) lines_.push_back(name + " is not as expected");
   }
+  /// As a host tensor, for comparisons of other kinds.
+  [[nodiscard]] Tensor fetch(const Tensor& tensor) const { return place_.fetch(tensor); }
   void add(std::string line) { lines_.push_back(std::move(line)); }
 
   [[nodiscard]] const std::vector<std::string>& lines() const noexcept { return lines_; }
 
  private:
+  const TensorPlace& place_;
   std::vector<std::string> lines_;
 };
 

@@ -24,10 +24,12 @@ void require_device(int device) {
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
   if (error != cudaSuccess) {
-    throw Error(ErrorCode::kUnsupported, fmt::format("CUDA does not work here: {}", cudaGetErrorString(error)));
+    throw make_error(ErrorCode::kUnsupported, "CUDA does not work here ({}); DeviceType::kHost is allowed",
+                     cudaGetErrorString(error));
   }
   if (device < 0 || device >= count) {
-    throw make_error(ErrorCode::kUnsupported, "there is no CUDA device {}; 0 to {} are allowed", device, count - 1);
+    throw make_error(ErrorCode::kUnsupported, "there is no CUDA device {}; DeviceType::kHost and 0 to {} are allowed",
+                     device, count - 1);
   }
 }
 
