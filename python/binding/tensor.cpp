@@ -101,6 +101,8 @@ Tensor to_tensor(const nb::object& object, const char* name) {
 }
 
 Tensor with_strides(const Tensor& tensor, const std::int64_t* strides) {
+  // torch calls every tensor without elements contiguous, whatever its strides: one that was expanded keeps zeros.
+  if (tensor.num_elements() == 0) return tensor;
   switch (tensor.dimensions()) {
     case 1: return tensor.with_strides({strides[0]});
     case 2: return tensor.with_strides({strides[0], strides[1]});

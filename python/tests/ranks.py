@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -15,25 +16,27 @@ TIMEOUT_SECONDS = 20.0
 def run_threads(num_ranks: int, body: Callable[..., Any], *arguments: Any) -> list[Any]:
     """Calls body(bootstrap, *arguments) for each rank in a thread of its own; the results in rank order.
 
-    Raises what the first rank that failed raised.
+    Raises what the first rank that failed raised; the others, which may wait for it, get a few seconds to notice.
     """
     results: list[Any] = [None] * num_ranks
-    errors: list[BaseException | None] = [None] * num_ranks
+    finished: queue.Queue[BaseException | None] = queue.Queue()
 
     def run(bootstrap: crossdock.Bootstrap) -> None:
         try:
             results[bootstrap.rank] = body(bootstrap, *arguments)
+            finished.put(None)
         except BaseException as error:  # re-raised below, in the test's own thread
-            errors[bootstrap.rank] = error
+            finished.put(error)
 
-    threads = [threading.Thread(target=run, args=(b,)) for b in crossdock.make_in_process_bootstraps(num_ranks)]
+    bootstraps = crossdock.make_in_process_bootstraps(num_ranks)
+    threads = [threading.Thread(target=run, args=(b,), daemon=True) for b in bootstraps]
     for thread in threads:
         thread.start()
+    first_error = next((error for error in (finished.get() for _ in threads) if error is not None), None)
     for thread in threads:
-        thread.join()
-    for error in errors:
-        if error is not None:
-            raise error
+        thread.join(None if first_error is None else 3)
+    if first_error is not None:
+        raise first_error
     return results
 
 

@@ -116,6 +116,16 @@ def test_empty() -> None:
     run_buffers(1, body)
 
 
+def test_strides_of_empty_tensors_do_not_matter() -> None:
+    torch = pytest.importorskip("torch")
+
+    def body(buffer: crossdock.Buffer) -> None:
+        x = torch.zeros(1, 1).expand(0, 5)
+        assert buffer.dispatch(x, np.zeros((0, 1), int), np.zeros((0, 1), np.float32), num_experts=1).recv_x.shape == (0, 5)
+
+    run_buffers(1, body)
+
+
 def test_borrow() -> None:
     memory = np.arange(8, dtype=np.int32)
     tensor = crossdock.Tensor.borrow(memory.ctypes.data, crossdock.DataType.int32, [2, 2], strides=[4, 1], owner=memory)

@@ -39,19 +39,19 @@ def per_token_cast_to_fp8(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     padded = torch.nn.functional.pad(x.float(), (0, groups * CHANNELS_PER_SCALE - hidden))
     grouped = padded.view(tokens, groups, CHANNELS_PER_SCALE)
     amax = grouped.abs().amax(dim=2, keepdim=True).clamp(min=1e-4)
-    rows = (grouped * (FLOAT8_MAX / amax)).to(torch.float8_e4m3fn).view(tokens, -1)[:, :hidden].contiguous()
+    rows = (grouped * (FLOAT8_MAX / amax)).to(torch.float8_e4m3fn).flatten(1)[:, :hidden].contiguous()
     return rows, (amax / FLOAT8_MAX).view(tokens, groups)
 
 
 def per_token_cast_back(rows: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
     """The bfloat16 of such a pair. int32 scales hold four exponent bytes each, the first group in the lowest byte."""
-    tokens, hidden = rows.shape
     if scales.dtype == torch.int32:
         row_major = scales.clone(memory_format=torch.contiguous_format)  # contiguous() keeps a stride of one column
         exponents = row_major.view(torch.uint8).to(torch.int32)
         scales = (exponents << 23).view(torch.float32)
+    hidden = rows.size(1)
     groups = ceil_div(hidden, CHANNELS_PER_SCALE)
-    wide = scales.reshape(tokens, -1)[:, :groups].repeat_interleave(CHANNELS_PER_SCALE, dim=1)[:, :hidden]
+    wide = scales[:, :groups].repeat_interleave(CHANNELS_PER_SCALE, dim=1)[:, :hidden]
     return (rows.float() * wide).bfloat16()
 
 
