@@ -8,6 +8,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/vector.h>
 
 #include "binding.hpp"
 #include "python_buffer.hpp"
@@ -19,12 +20,14 @@ namespace {
 using namespace nb::literals;
 
 void initialize(PythonBuffer* buffer, const std::shared_ptr<Bootstrap>& bootstrap, std::size_t arena_bytes,
-                int max_experts, int ranks_per_node, double timeout, double setup_timeout, HugePages huge_pages) {
+                int max_experts, int ranks_per_node, double timeout, double setup_timeout, HugePages huge_pages,
+                bool mask_lost_ranks) {
   const BufferOptions options{.arena_bytes = arena_bytes,
                               .max_experts = max_experts,
                               .ranks_per_node = ranks_per_node,
                               .timeout = from_seconds(timeout),
                               .setup_timeout = from_seconds(setup_timeout),
+                              .mask_lost_ranks = mask_lost_ranks,
                               .huge_pages = huge_pages};
   const nb::gil_scoped_release no_gil;
   new (buffer) PythonBuffer(bootstrap, options);
@@ -60,6 +63,23 @@ void bind_properties(nb::class_<PythonBuffer>& buffer) {
       .def_prop_ro("last_phase_times", [](const PythonBuffer& self) { return self.look().last_phase_times(); });
 }
 
+void bind_masks(nb::class_<PythonBuffer>& buffer) {
+  buffer
+      .def(
+          "mask_rank",
+          [](PythonBuffer& self, int rank, bool masked) { self.run([&](Buffer& b) { b.mask_rank(rank, masked); }); },
+          "rank"_a, "masked"_a = true,
+          "Goes on without a rank, from the next operation on, or lets it in again. Local, but all ranks that go on "
+          "must "
+          "mask the same ones.")
+      .def(
+          "masked_ranks", [](PythonBuffer& self) { return self.run([](Buffer& b) { return b.masked_ranks(); }); },
+          "Ranks that this one masks, those that were lost included; ascending.")
+      .def(
+          "clear_masks", [](PythonBuffer& self) { self.run([](Buffer& b) { b.clear_masks(); }); },
+          "Lets all masked ranks in again, from the next operation on.");
+}
+
 }  // namespace
 
 void bind_buffer(nb::module_& module) {
@@ -75,11 +95,14 @@ void bind_buffer(nb::module_& module) {
   buffer.def(
       "__init__", &initialize, "bootstrap"_a, "arena_bytes"_a, nb::kw_only(), "max_experts"_a = 2048,
       "ranks_per_node"_a = 0, "timeout"_a = 100.0, "setup_timeout"_a = 100.0, "huge_pages"_a = HugePages::kAuto,
+      "mask_lost_ranks"_a = false,
       "arena_bytes: where received rows live; get_arena_size_hint says how many an operation needs.\n"
-      "ranks_per_node: 0 means all. timeout: seconds for each half of an operation; setup_timeout: for this call.");
+      "ranks_per_node: 0 means all. timeout: seconds for each half of an operation; setup_timeout: for this call.\n"
+      "mask_lost_ranks: a rank that dies, leaves or misses a deadline is masked instead of breaking the buffer.");
   bind_properties(buffer);
   bind_throughput(buffer);
   bind_low_latency(buffer);
+  bind_masks(buffer);
   buffer
       .def(
           "capture", [](PythonBuffer& self) { return self.run([](Buffer& b) { return b.capture(); }); },

@@ -539,10 +539,11 @@ class Buffer:
     Collective: the constructor and the operations are called by all ranks in the same order. Threads: calls of several threads come one after the other. The GIL is released while a call works or waits.
     """
 
-    def __init__(self, bootstrap: Bootstrap, arena_bytes: int, *, max_experts: int = 2048, ranks_per_node: int = 0, timeout: float = 100.0, setup_timeout: float = 100.0, huge_pages: HugePages = HugePages.AUTO) -> None:
+    def __init__(self, bootstrap: Bootstrap, arena_bytes: int, *, max_experts: int = 2048, ranks_per_node: int = 0, timeout: float = 100.0, setup_timeout: float = 100.0, huge_pages: HugePages = HugePages.AUTO, mask_lost_ranks: bool = False) -> None:
         """
         arena_bytes: where received rows live; get_arena_size_hint says how many an operation needs.
         ranks_per_node: 0 means all. timeout: seconds for each half of an operation; setup_timeout: for this call.
+        mask_lost_ranks: a rank that dies, leaves or misses a deadline is masked instead of breaking the buffer.
         """
 
     @property
@@ -625,6 +626,17 @@ class Buffer:
         """
         A tensor bfloat16 [local experts, ranks * M, hidden] in the arena, contents undefined; low_latency_combine reads it in place.
         """
+
+    def mask_rank(self, rank: int, masked: bool = True) -> None:
+        """
+        Goes on without a rank, from the next operation on, or lets it in again. Local, but all ranks that go on must mask the same ones.
+        """
+
+    def masked_ranks(self) -> list[int]:
+        """Ranks that this one masks, those that were lost included; ascending."""
+
+    def clear_masks(self) -> None:
+        """Lets all masked ranks in again, from the next operation on."""
 
     def capture(self) -> Event:
         """The point reached by the caller."""

@@ -40,7 +40,8 @@ class Buffer(ThroughputOperations, LowLatencyOperations):
 
         group: a torch process group of any backend, or a crossdock.Bootstrap. comm: instead of it, an mpi4py
         communicator. num_nvl_bytes, num_rdma_bytes: added up, the bytes of the arena (docs/python.md). Both modes may
-        be used whatever low_latency_mode says. The others concern NVLink, RDMA and GPUs, and are only remembered.
+        be used whatever low_latency_mode says. enable_shrink: ranks that are lost are masked, instead of breaking the
+        buffer. The others concern NVLink, RDMA and GPUs.
         """
         if num_nvl_bytes < 0 or num_rdma_bytes < 0:
             raise ValueError(f"num_nvl_bytes is {num_nvl_bytes} and num_rdma_bytes {num_rdma_bytes}, at least 0 is allowed")
@@ -53,7 +54,9 @@ class Buffer(ThroughputOperations, LowLatencyOperations):
         self.low_latency_mode = low_latency_mode
         self.explicitly_destroy = explicitly_destroy
         self.enable_shrink = enable_shrink
-        self.runtime = crossdock.Buffer(bootstrap, arena_bytes(num_nvl_bytes, num_rdma_bytes))
+        self.runtime = crossdock.Buffer(
+            bootstrap, arena_bytes(num_nvl_bytes, num_rdma_bytes), mask_lost_ranks=enable_shrink
+        )
 
     def destroy(self) -> None:
         """Leaves the group. Local, and allowed more than once, whatever explicitly_destroy says. Results stay valid."""

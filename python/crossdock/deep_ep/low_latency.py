@@ -110,15 +110,17 @@ class LowLatencyOperations(BufferBase):
         """Does nothing: crossdock's signals count up and need no cleaning."""
 
     def low_latency_update_mask_buffer(self, rank_to_mask: int, mask: bool = False) -> None:
-        """Masks a rank, or lets it in again."""
-        self._refuse("low_latency_update_mask_buffer: rank masks are not supported yet")
+        """Goes on without a rank from the next operation on, of both modes, or lets it in again."""
+        self.runtime.mask_rank(rank_to_mask, mask)
 
     def low_latency_query_mask_buffer(self, mask_status: torch.Tensor) -> None:
-        """Writes 1 for each masked rank into an int32 [ranks]. No rank is ever masked yet."""
-        mask_status.zero_()
+        """Writes into mask_status [ranks] 1 for each rank that is masked, also because it was lost, and else 0."""
+        masked = self.runtime.masked_ranks()
+        mask_status.copy_(torch.tensor([rank in masked for rank in range(self.group_size)]))
 
     def low_latency_clean_mask_buffer(self) -> None:
-        """Lets all ranks in again. No rank is ever masked yet."""
+        """Lets all ranks in again."""
+        self.runtime.clear_masks()
 
     @staticmethod
     def get_low_latency_rdma_size_hint(

@@ -1,0 +1,77 @@
+"""Groups go on without a masked or a lost rank."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+import crossdock
+from crossdock import deep_ep
+from ranks import run_buffers, run_threads
+
+
+def dispatch(buffer: crossdock.Buffer, **options: float) -> list[list[int]]:
+    """A row of each rank to each rank; what came."""
+    size = buffer.num_ranks
+    x, ids = np.full((1, 2), buffer.rank, np.int32), np.arange(size).reshape(1, size)
+    out = buffer.dispatch(x, ids, np.ones((1, size), np.float32), num_experts=size,
+                          options=crossdock.OperationOptions(**options))
+    return out.recv_x.numpy().tolist()
+
+
+def test_masked_and_let_in_again() -> None:
+    masked, cleared = threading.Barrier(3), threading.Barrier(3)
+
+    def body(buffer: crossdock.Buffer) -> None:
+        assert dispatch(buffer) == [[0, 0], [1, 1], [2, 2]]
+        if buffer.rank == 2:
+            masked.wait(10)
+            with pytest.raises(crossdock.Error) as caught:
+                dispatch(buffer)
+            assert caught.value.code is crossdock.ErrorCode.STATE
+        else:
+            buffer.mask_rank(2)
+            assert buffer.masked_ranks() == [2]
+            assert dispatch(buffer) == [[0, 0], [1, 1]]
+            masked.wait(10)
+            buffer.clear_masks()
+            assert buffer.masked_ranks() == []
+        cleared.wait(10)
+        assert dispatch(buffer) == [[0, 0], [1, 1], [2, 2]]
+        with pytest.raises(crossdock.Error):
+            buffer.mask_rank(buffer.rank)
+
+    run_buffers(3, body)
+
+
+def test_a_lost_rank_is_masked_by_deep_ep() -> None:
+    left = threading.Barrier(3)
+
+    def body(bootstrap: crossdock.Bootstrap) -> None:
+        buffer = deep_ep.Buffer(bootstrap, low_latency_mode=True, enable_shrink=True)
+        status = torch.zeros(3, dtype=torch.int32)
+        if buffer.rank == 1:
+            buffer.destroy()
+            left.wait(10)
+            return
+        left.wait(10)
+        x, ids = torch.ones(1, 128).bfloat16(), torch.tensor([[0, 1, 2]])
+        for _ in range(2):  # the operation that loses the rank may fail, the next does not
+            try:
+                packed, counts, _, _, _ = buffer.low_latency_dispatch(x, ids, 1, 3, use_fp8=False)
+            except crossdock.Error as error:
+                assert error.rank == 1 and error.code is crossdock.ErrorCode.PEER_LOST
+        assert counts.tolist() == [2]
+        buffer.low_latency_query_mask_buffer(status)
+        assert status.tolist() == [0, 1, 0]
+        buffer.low_latency_update_mask_buffer(1, True)
+        buffer.low_latency_query_mask_buffer(status)
+        assert status.tolist() == [0, 1, 0]
+        buffer.low_latency_clean_mask_buffer()
+        buffer.low_latency_query_mask_buffer(status)
+        assert status.tolist() == [0, 0, 0]
+
+    run_threads(3, body)
