@@ -127,6 +127,11 @@ void add_run_options(CLI::App& command, BenchConfig& config) {
   command.add_option("--timeout", config.timeout_seconds, "Seconds after which the run is given up")
       ->check(in_range(1, 86400))
       ->capture_default_str();
+  add_choice<DeviceType>(command, "--backend", config.device.type,
+                         {{"host", DeviceType::kHost}, {"cuda", DeviceType::kCuda}},
+                         "Where tensors lie: in host memory, or all of them on CUDA device 0");
+  command.add_option("--sms", config.num_sms, "Multiprocessors that an operation may use (cuda; default: its choice)")
+      ->check(in_range(0, 1024));
   auto* processes = command.add_flag_callback(
       "--processes", [&config] { config.rank_mode = RankMode::kProcesses; }, "Ranks are processes (default)");
   command
@@ -150,6 +155,7 @@ void add_data_options(CLI::App& command, BenchConfig& config) {
       command, "--combine-input", config.combine_source,
       {{"inplace", CombineSource::kInPlace}, {"arena", CombineSource::kArena}, {"outside", CombineSource::kOutside}},
       "Combine reads the received rows, a copy in the arena, or private memory (fp8, low-latency: not in place)");
+  command.add_flag("--cached", config.cached, "Dispatches repeat the routing of the first: nothing is counted");
   command.add_option("--json", config.json_path, "Write the result to this file, too; - is standard output")
       ->type_name("FILE");
   add_data_option(command, config.data_directory);

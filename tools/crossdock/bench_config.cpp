@@ -44,8 +44,13 @@ std::string_view name_of(CombineSource source) noexcept {
 
 std::string_view name_of(RankMode mode) noexcept { return mode == RankMode::kProcesses ? "processes" : "threads"; }
 
+std::string_view name_of(DeviceType type) noexcept { return type == DeviceType::kHost ? "host" : "cuda"; }
+
 void complete(BenchConfig& config) {
   const bool is_low_latency = config.mode == OperationMode::kLowLatency;
+  require(!is_low_latency || config.device.type == DeviceType::kHost,
+          "--backend cuda has no --mode low-latency yet; normal is allowed");
+  require(!is_low_latency || !config.cached, "--cached belongs to --mode normal");
   const bool is_fp8 = config.dtype == PayloadType::kFp8;
   if (is_fp8 && !is_low_latency) {
     require(config.hidden % BenchConfig::kScaleBlock == 0,

@@ -5,6 +5,8 @@
 #include <optional>
 #include <string>
 
+#include <crossdock/types.hpp>
+
 #include "crossdock/operation_mode.hpp"
 #include "crossdock/rank_launcher.hpp"
 #include "crossdock/routing.hpp"
@@ -39,6 +41,9 @@ struct BenchConfig {
   std::uint64_t seed = 1;
   RankMode rank_mode = RankMode::kProcesses;
   CombineSource combine_source = CombineSource::kInPlace;
+  Device device{};      ///< where the tensors lie; all ranks share it
+  int num_sms = 0;      ///< multiprocessors that an operation may use; 0: the backend's choice
+  bool cached = false;  ///< dispatches repeat the routing of the first
   std::string data_directory;
   std::string json_path;  ///< empty: none; "-": standard output, instead of the table
   int timeout_seconds = 600;
@@ -60,6 +65,7 @@ struct BenchConfig {
 [[nodiscard]] std::string_view name_of(PayloadType type) noexcept;
 [[nodiscard]] std::string_view name_of(CombineSource source) noexcept;
 [[nodiscard]] std::string_view name_of(RankMode mode) noexcept;
+[[nodiscard]] std::string_view name_of(DeviceType type) noexcept;
 
 /// Fills in what depends on other fields. Throws kInvalidArgument for fields that do not fit together.
 void complete(BenchConfig& config);

@@ -99,8 +99,11 @@ std::size_t bench_arena_bytes(const BenchConfig& config, std::int64_t num_recv_r
   args.row_bytes = config.row_bytes();
   args.num_scales = config.num_scales();
   args.num_topk = config.num_topk.value_or(0);
+  constexpr std::size_t kSlabBytes = 128;
+  // The first dispatch's handle stays alive.
+  const auto kept = config.cached ? static_cast<std::size_t>(num_recv_rows) * sizeof(std::int32_t) + kSlabBytes : 0;
   args.combine_row_bytes = config.combine_source == CombineSource::kInPlace ? 0 : config.combine_row_bytes();
-  return std::max(get_arena_size_hint(args), kSmallest);
+  return std::max(get_arena_size_hint(args) + kept, kSmallest);
 }
 
 std::size_t low_latency_bench_arena_bytes(const BenchConfig& config, int rank) {

@@ -24,7 +24,10 @@ Json config_json(const BenchConfig& config) {
           {"warmup", config.warmup},
           {"seed", config.seed},
           {"launch", name_of(config.rank_mode)},
-          {"combine_input", name_of(config.combine_source)}};
+          {"combine_input", name_of(config.combine_source)},
+          {"backend", name_of(config.device.type)},
+          {"sms", config.num_sms},
+          {"cached", config.cached}};
 }
 
 Json machine_json(const Machine& machine) {

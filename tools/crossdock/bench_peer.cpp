@@ -45,6 +45,7 @@ void BenchPeer::count_iteration() const {
 BufferOptions make_bench_buffer_options(const BenchConfig& config, std::size_t arena_bytes) {
   BufferOptions options;
   options.arena_bytes = arena_bytes;
+  options.device = config.device;
   options.max_experts = *config.num_experts;
   options.timeout = std::chrono::seconds(config.timeout_seconds);
   options.setup_timeout = options.timeout;

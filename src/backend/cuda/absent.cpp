@@ -4,8 +4,17 @@
 
 namespace crossdock::cuda {
 
-Parts make_parts(Bootstrap& /*bootstrap*/, const BufferOptions& /*options*/) {
+namespace {
+
+[[noreturn]] void refuse() {
   throw make_error(ErrorCode::kUnsupported, "this build has no backend for CUDA devices; DeviceType::kHost is allowed");
 }
+
+}  // namespace
+
+Parts make_parts(Bootstrap& /*bootstrap*/, const BufferOptions& /*options*/) { refuse(); }
+Tensor copy_to_device(const Tensor& /*tensor*/, Device /*device*/) { refuse(); }
+Tensor copy_to_host(const Tensor& /*tensor*/) { refuse(); }
+void copy_on_device(const Tensor& /*from*/, const Tensor& /*to*/) { refuse(); }
 
 }  // namespace crossdock::cuda

@@ -19,4 +19,10 @@ struct Parts {
 /// Collective. Throws what Buffer's constructor documents.
 [[nodiscard]] Parts make_parts(Bootstrap& bootstrap, const BufferOptions& options);
 
+/// For tools and tests: a contiguous copy of a contiguous host tensor on a device, and of a device's in host memory.
+[[nodiscard]] Tensor copy_to_device(const Tensor& tensor, Device device);
+[[nodiscard]] Tensor copy_to_host(const Tensor& tensor);
+/// Copies a contiguous tensor of a device to another one of the same size there. Returns when it is done.
+void copy_on_device(const Tensor& from, const Tensor& to);
+
 }  // namespace crossdock::cuda

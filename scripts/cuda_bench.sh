@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# The table of docs/cuda.md: dispatch and combine on one CUDA device, ranks as processes under MPS. Prints a line for each
+# shape; medians of the slowest rank, in milliseconds.
+#   cuda_bench.sh [CROSSDOCK]    the command line, build/bin/crossdock unless given
+# ROWS picks lines by their number (ROWS="1 2"), ITERATIONS is 20 unless set.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+crossdock=${1:-build/bin/crossdock}
+iterations=${ITERATIONS:-20}
+rows=${ROWS:-}
+number=0
+
+if [ -z "${CROSSDOCK_MPS_RUNS:-}" ]; then
+  nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
+  printf '%-4s%-44s%10s%10s%10s%10s  %s\n' "" "" dispatch min combine min ""
+  CROSSDOCK_MPS_RUNS=1 exec scripts/cuda_mps.sh "$0" "$crossdock"
+fi
+
+# row name argument...: measures one shape.
+row() {
+  local name=$1
+  shift
+  number=$((number + 1))
+  if [ -n "$rows" ] && ! grep -qw "$number" <<< "$rows"; then return; fi
+  local result
+  result=$("$crossdock" bench --backend cuda --hidden 7168 --topk 8 --experts 256 --iterations "$iterations" \
+    --warmup 5 --json - "$@" 2>&1) || true
+  python3 - "$number" "$name" << 'PYTHON' 3<<< "$result"
+import json, os, sys
+text = os.fdopen(3).read()
+try:
+    result = json.loads(text)
+    d, c = result["phases"]["dispatch"], result["phases"]["combine"]
+    figures = "".join(f"{v / 1000:10.3f}" for v in (d["p50_us"], d["min_us"], c["p50_us"], c["min_us"]))
+    print(f"{sys.argv[1]:<4}{sys.argv[2]:<44}{figures}  {'verified' if result['verified'] else 'WRONG'}", flush=True)
+    if os.environ.get("PARTS"):
+        for name, phase in (("dispatch", d), ("combine", c)):
+            print("      ", name, {k: round(v, 1) for k, v in phase["parts"].items()}, flush=True)
+except (ValueError, KeyError):
+    print(f"{sys.argv[1]:<4}{sys.argv[2]:<44} {text.strip()[-300:]}", flush=True)
+PYTHON
+}
+
+row "8 ranks, bf16, 16 SMs" --ranks 8 --tokens 4096 --sms 16
+row "8 ranks, bf16, 16 SMs, cached" --ranks 8 --tokens 4096 --sms 16 --cached
+row "8 ranks, fp8, 16 SMs" --ranks 8 --tokens 4096 --sms 16 --dtype fp8
+row "8 ranks, bf16, 16 SMs, x outside the arena" --ranks 8 --tokens 4096 --sms 16 --combine-input outside
+row "8 ranks, bf16, 8 SMs" --ranks 8 --tokens 4096 --sms 8
+row "8 ranks, bf16, 4 SMs" --ranks 8 --tokens 4096 --sms 4
+row "2 ranks, bf16, 64 SMs" --ranks 2 --tokens 4096 --sms 64
+row "2 ranks, bf16, 64 SMs, cached" --ranks 2 --tokens 4096 --sms 64 --cached
+row "2 ranks, fp8, 64 SMs" --ranks 2 --tokens 4096 --sms 64 --dtype fp8
+row "8 ranks (threads), bf16, 16 SMs" --ranks 8 --tokens 4096 --sms 16 --threads
+row "2 ranks (threads), bf16, 64 SMs" --ranks 2 --tokens 4096 --sms 64 --threads
