@@ -13,7 +13,7 @@ bool is_sealed_from(std::uint64_t word, std::uint64_t signal) noexcept {
 
 }  // namespace
 
-bool advance(std::atomic<std::uint64_t>& word, std::uint64_t signal) noexcept {
+bool try_signal(std::atomic<std::uint64_t>& word, std::uint64_t signal) noexcept {
   std::uint64_t seen = word.load(std::memory_order_acquire);
   do {
     if (is_sealed_from(seen, signal)) return false;

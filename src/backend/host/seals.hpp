@@ -7,7 +7,7 @@
 namespace crossdock::host {
 
 /// Gives a signal unless the others have sealed the word for it. Release and acquire.
-[[nodiscard]] bool advance(std::atomic<std::uint64_t>& word, std::uint64_t signal) noexcept;
+[[nodiscard]] bool try_signal(std::atomic<std::uint64_t>& word, std::uint64_t signal) noexcept;
 /// Sealed with this word, or the signal that was given before; either is what everybody sees from now on.
 [[nodiscard]] std::uint64_t seal(std::atomic<std::uint64_t>& word, std::uint64_t required,
                                  std::uint64_t sealed) noexcept;

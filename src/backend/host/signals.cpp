@@ -69,7 +69,7 @@ void Signals::signal(Phase phase, std::uint64_t epoch) {
   const std::uint64_t value = masks_.signal_value(windows_.rank, epoch);
   if (!windows_.mask_lost_ranks) {
     word.store(value, std::memory_order_release);  // matches the acquire in has_come
-  } else if (!advance(word, value)) {
+  } else if (!try_signal(word, value)) {
     stop(phase, epoch);
     retire(epoch);
     throw given_up_error(phase, epoch);
