@@ -73,7 +73,7 @@ format:
 
 python:
 	@$(install_dependencies) build python
-	python3 -m pip wheel --no-deps --wheel-dir build/wheel .
+	scripts/build_wheel.sh
 
 test-python:
 	@$(install_dependencies) build python

@@ -28,7 +28,8 @@ if ! cmp --silent "$requirements" "$stamp"; then
 fi
 
 "$venv/bin/pip" install --quiet --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall \
-  --config-settings=build-dir=build/python-wheel --config-settings=cmake.define.CROSSDOCK_WARNINGS_AS_ERRORS=ON . ||
+  --config-settings=build-dir=build/python-wheel --config-settings=cmake.define.CROSSDOCK_WARNINGS_AS_ERRORS=ON \
+  --config-settings=cmake.define.CROSSDOCK_CUDA=OFF . ||
   fail "the package does not build"
 
 "$venv/bin/python" -m pytest --quiet "$@" || {
