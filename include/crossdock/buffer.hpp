@@ -172,9 +172,9 @@ class CROSSDOCK_EXPORT Buffer {
                                                               const OperationOptions& options = {});
   [[nodiscard]] LowLatencyCombineOutput low_latency_combine(const LowLatencyCombineInput& input,
                                                             const OperationOptions& options = {});
-  /// A tensor bfloat16 [L, R * M, H] in the arena, contents undefined: what experts write into it, low_latency_combine
-  /// reads in place. Throws kCapacity as combine_input.
-  [[nodiscard]] Tensor low_latency_combine_input(const LowLatencyHandle& handle);
+  /// A tensor bfloat16 [L, R * M, H] in the arena, contents undefined, for LowLatencyCombineInput::zero_copy: experts
+  /// write into it and one combine of this handle reads it in place. Throws kCapacity as combine_input.
+  [[nodiscard]] Tensor next_combine_buffer(const LowLatencyHandle& handle);
 
   /// Goes on without a rank, from this rank's next operation on, or lets it in again (`masked` false). A masked rank
   /// counts as one without tokens, and a selection of one of its experts as -1; shapes do not change, and a combine

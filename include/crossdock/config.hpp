@@ -52,9 +52,11 @@ struct ArenaSizeArgs {
 /// The same for its RDMA buffer. Source: DeepEP V1 Config::get_rdma_buffer_size_hint.
 [[nodiscard]] CROSSDOCK_EXPORT std::size_t get_rdma_buffer_size_hint(const Config& config, std::int64_t hidden_bytes,
                                                                      int num_ranks);
-/// The same for its low-latency mode. `hidden` counts elements of bfloat16. The number does not depend on num_ranks.
+/// Bytes of arena for low-latency mode with that many tokens, in any row format, on the rank with the most experts: one
+/// dispatch and its combine at a time, synchronous or with hooks, the tensors of the round before given back. `hidden`
+/// counts elements. Where num_ranks divides num_experts, as DeepEP requires, it is no more than DeepEP's hint of that
+/// name says (for rows of a page and more). For both modes in one buffer, add get_arena_size_hint.
 /// Throws kInvalidArgument for a negative argument or num_ranks < 1, kCapacity if it does not fit 64 bits.
-/// Source: DeepEP V1 get_low_latency_rdma_size_hint, as of its last version.
 [[nodiscard]] CROSSDOCK_EXPORT std::size_t get_low_latency_rdma_size_hint(int num_max_dispatch_tokens_per_rank,
                                                                           std::int64_t hidden, int num_ranks,
                                                                           int num_experts);

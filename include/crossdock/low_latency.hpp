@@ -94,11 +94,14 @@ struct LowLatencyDispatchOutput {
 };
 
 struct LowLatencyCombineInput {
-  Tensor x{};  ///< bfloat16 [L, R * M, H], contiguous, rows as dispatched. Read in place if it lies in the arena
-               ///< (see low_latency_combine_input), else its used rows are staged with one copy
+  Tensor x{};  ///< bfloat16 [L, R * M, H], contiguous, rows as dispatched. Read in place if it lies in the arena, and
+               ///< the operation then waits until all ranks have read it; else its used rows are staged with one copy
   Tensor topk_weights{};  ///< float32 [N, K], contiguous
   LowLatencyHandle handle{};
   std::optional<Tensor> out{};  ///< bfloat16 [N, H], contiguous; allocated if absent
+  /// x is what Buffer::next_combine_buffer gave for this handle, and belongs to the operation from now on: it is read
+  /// in place by ranks that are not waited for, and must not be written again.
+  bool zero_copy = false;
 };
 
 /// combined_x[t] starts from +0 in float32; for each column k of topk_idx whose id is not -1, in order, it becomes

@@ -157,9 +157,9 @@ void bind_low_latency(nb::class_<PythonBuffer>& buffer) {
            "x: bfloat16 [local experts, ranks * M, hidden], read in place if it lies in the arena. topk_weights:\n"
            "float32 [tokens, top-k]. out: bfloat16 [tokens, hidden].")
       .def(
-          "low_latency_combine_input",
+          "next_combine_buffer",
           [](PythonBuffer& self, const LowLatencyHandle& handle) {
-            return self.run([&](Buffer& b) { return b.low_latency_combine_input(handle); });
+            return self.run([&](Buffer& b) { return b.next_combine_buffer(handle); });
           },
           "handle"_a,
           "A tensor bfloat16 [local experts, ranks * M, hidden] in the arena, contents undefined; low_latency_combine "

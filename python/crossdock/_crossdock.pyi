@@ -622,7 +622,7 @@ class Buffer:
         float32 [tokens, top-k]. out: bfloat16 [tokens, hidden].
         """
 
-    def low_latency_combine_input(self, handle: LowLatencyHandle) -> Tensor:
+    def next_combine_buffer(self, handle: LowLatencyHandle) -> Tensor:
         """
         A tensor bfloat16 [local experts, ranks * M, hidden] in the arena, contents undefined; low_latency_combine reads it in place.
         """

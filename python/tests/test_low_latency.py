@@ -79,7 +79,7 @@ def test_pair(world: World, how: str) -> None:
         finish(out)
         check_received(world, buffer, out)
         assert (stats == out.packed_recv_count.numpy() + 1).all()
-        y = buffer.low_latency_combine_input(out.handle)
+        y = buffer.next_combine_buffer(out.handle)
         y.numpy()[:] = out.packed_recv_x.numpy()
         result = np.empty_like(world.x[rank])
         combined = buffer.low_latency_combine(y, world.topk_weights[rank], out.handle, out=result, options=options)

@@ -64,6 +64,7 @@ struct LowLatencyDispatchRequest {
   Tensor topk_idx;  ///< [N, K], int64 or int32, contiguous, ids in [-1, E)
   RowFormat format = RowFormat::kBfloat16;
   std::optional<Tensor> statistics;  ///< int32 [L], contiguous
+  bool x_stays = false;              ///< the caller leaves x alone until receive() has returned
   std::shared_ptr<LowLatencyHandle::State> handle;
 };
 
@@ -74,9 +75,11 @@ struct LowLatencyDispatchResult {
 
 struct LowLatencyCombineRequest {
   std::uint64_t epoch = 0;
-  Tensor x;             ///< bfloat16 [L, R * M, H], contiguous
-  Tensor topk_weights;  ///< float32 [N, K], contiguous
-  Tensor out;           ///< bfloat16 [N, H], contiguous
+  Tensor x;                ///< bfloat16 [L, R * M, H], contiguous
+  Tensor topk_weights;     ///< float32 [N, K], contiguous
+  Tensor out;              ///< bfloat16 [N, H], contiguous
+  bool x_stays = false;    ///< the caller leaves x alone until receive() has returned
+  bool zero_copy = false;  ///< x is a slab that next_combine_buffer() gave; it belongs to the operation
   std::shared_ptr<const LowLatencyHandle::State> handle;
 };
 

@@ -20,10 +20,15 @@ class LowLatencyHandle::State {
   std::int64_t max_tokens = 0;  ///< M
   int num_experts = 0;
 
-  /// Where each selection of this rank's tokens went, [num_tokens, num_topk]: its owner, -1 for none, and the row among
-  /// the owner's L * R * M.
-  std::vector<std::int32_t> owner;
-  std::vector<std::int64_t> place;
+  /// Where a selection's row is: its owner, the row among the owner's L * R * M, and the same row where only used rows
+  /// are counted.
+  struct Place {
+    std::int32_t owner = -1;  ///< -1: the selection is none
+    std::int32_t packed_row = 0;
+    std::int64_t row = 0;
+  };
+  std::vector<Place> places;  ///< [num_tokens, num_topk]; known once received
+  bool is_received = false;   ///< set when all of this state is known
 
   Tensor count;         ///< int32 [L]
   Tensor src_info;      ///< int32 [L, R * M]

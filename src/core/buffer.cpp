@@ -52,9 +52,7 @@ LowLatencyCombineOutput Buffer::low_latency_combine(const LowLatencyCombineInput
                                                     const OperationOptions& options) {
   return impl_->low_latency_combine(input, options);
 }
-Tensor Buffer::low_latency_combine_input(const LowLatencyHandle& handle) {
-  return impl_->low_latency_combine_input(handle);
-}
+Tensor Buffer::next_combine_buffer(const LowLatencyHandle& handle) { return impl_->next_combine_buffer(handle); }
 
 Event Buffer::capture(Stream stream) { return impl_->capture(stream); }
 void Buffer::mask_rank(int rank, bool masked) { impl_->mask_rank(rank, masked); }

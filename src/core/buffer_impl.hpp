@@ -11,6 +11,7 @@
 #include "backend/backend.hpp"
 #include "backend/local_device.hpp"
 #include "base/logging.hpp"
+#include "core/combine_buffers.hpp"
 #include "core/receive_hook.hpp"
 #include "core/validation.hpp"
 #include "core/worker.hpp"
@@ -41,7 +42,7 @@ class Buffer::Impl {
                                                               const OperationOptions& options);
   [[nodiscard]] LowLatencyCombineOutput low_latency_combine(const LowLatencyCombineInput& input,
                                                             const OperationOptions& options);
-  [[nodiscard]] Tensor low_latency_combine_input(const LowLatencyHandle& handle);
+  [[nodiscard]] Tensor next_combine_buffer(const LowLatencyHandle& handle);
   [[nodiscard]] Event capture(const Stream& stream) { return local_device_->capture(stream); }
   void mask_rank(int rank, bool masked);
   [[nodiscard]] std::vector<int> masked_ranks() const { return backend().masked_ranks(); }
@@ -69,9 +70,9 @@ class Buffer::Impl {
   [[nodiscard]] DispatchOutput run_dispatch(const backend::DispatchRequest& request, const OperationOptions& options,
                                             double layout_us);
   [[nodiscard]] backend::LowLatencyDispatchRequest make_request(std::uint64_t epoch,
-                                                                const LowLatencyDispatchInput& input);
-  [[nodiscard]] backend::LowLatencyCombineRequest make_request(std::uint64_t epoch,
-                                                               const LowLatencyCombineInput& input);
+                                                                const LowLatencyDispatchInput& input, bool x_stays);
+  [[nodiscard]] backend::LowLatencyCombineRequest make_request(std::uint64_t epoch, const LowLatencyCombineInput& input,
+                                                               bool x_stays);
   /// Runs the second half now, on the worker, or when the hook is called.
   void receive(const std::shared_ptr<backend::ReceiveOperation>& operation, std::string_view name, std::uint64_t epoch,
                const OperationOptions& options, Event& event, ReceiveHook& hook);
@@ -92,6 +93,7 @@ class Buffer::Impl {
   mutable std::mutex times_mutex_;
   PhaseTimes times_;
   PendingHooks hooks_;
+  CombineBuffers combine_buffers_;
   Worker worker_;  ///< last: its jobs use all of the above
 };
 

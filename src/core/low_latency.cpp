@@ -29,8 +29,8 @@ void Buffer::Impl::check_handle(const LowLatencyHandle& handle) const {
   require(handle.state()->buffer_id == buffer_id_, "the handle belongs to another buffer");
 }
 
-backend::LowLatencyDispatchRequest Buffer::Impl::make_request(std::uint64_t epoch,
-                                                              const LowLatencyDispatchInput& input) {
+backend::LowLatencyDispatchRequest Buffer::Impl::make_request(std::uint64_t epoch, const LowLatencyDispatchInput& input,
+                                                              bool x_stays) {
   check_low_latency_dispatch(input, local_experts_unchecked(input.num_experts), limits_);
   auto state = std::make_shared<LowLatencyHandle::State>();
   state->buffer_id = buffer_id_;
@@ -40,17 +40,21 @@ backend::LowLatencyDispatchRequest Buffer::Impl::make_request(std::uint64_t epoc
   state->hidden = input.x.size(1);
   state->max_tokens = input.num_max_dispatch_tokens_per_rank;
   state->num_experts = input.num_experts;
-  return {epoch, input.x, input.topk_idx, input.format, input.cumulative_local_expert_recv_stats, std::move(state)};
+  return {epoch,   input.x,         input.topk_idx, input.format, input.cumulative_local_expert_recv_stats,
+          x_stays, std::move(state)};
 }
 
-backend::LowLatencyCombineRequest Buffer::Impl::make_request(std::uint64_t epoch, const LowLatencyCombineInput& input) {
+backend::LowLatencyCombineRequest Buffer::Impl::make_request(std::uint64_t epoch, const LowLatencyCombineInput& input,
+                                                             bool x_stays) {
   check_handle(input.handle);
   input.handle.state()->completion.wait();
   const LowLatencyHandle::State& handle = *input.handle.state();
+  require(handle.is_received, "the dispatch of the handle has not been received: its hook must be called first");
   check_low_latency_combine(input, handle, local_experts_unchecked(handle.num_experts), limits_);
+  if (input.zero_copy) combine_buffers_.take(input.x, handle.epoch);
   Tensor out = input.out ? *input.out
                          : local_device_->allocate(DataType::kBfloat16, std::array{handle.num_tokens, handle.hidden});
-  return {epoch, input.x, input.topk_weights, std::move(out), input.handle.state()};
+  return {epoch, input.x, input.topk_weights, std::move(out), x_stays, input.zero_copy, input.handle.state()};
 }
 
 void Buffer::Impl::receive(const std::shared_ptr<backend::ReceiveOperation>& operation, std::string_view name,
@@ -75,7 +79,7 @@ LowLatencyDispatchOutput Buffer::Impl::low_latency_dispatch(const LowLatencyDisp
     hooks_.check_dropped();
     check_low_latency_options(options);
     await_start(options);
-    return make_request(epoch, input);
+    return make_request(epoch, input, options.completion != Completion::kHook);
   });
   std::shared_ptr<backend::LowLatencyDispatchOperation> operation =
       backend_->send_low_latency_dispatch(request, Deadline(timeout_of(options)));
@@ -98,7 +102,7 @@ LowLatencyCombineOutput Buffer::Impl::low_latency_combine(const LowLatencyCombin
     hooks_.check_dropped();
     check_low_latency_options(options);
     await_start(options);
-    return make_request(epoch, input);
+    return make_request(epoch, input, options.completion != Completion::kHook);
   });
   LowLatencyCombineOutput output{request.out, Event(), ReceiveHook()};
   receive(backend_->send_low_latency_combine(request, Deadline(timeout_of(options))), kName, epoch, options,
@@ -106,17 +110,19 @@ LowLatencyCombineOutput Buffer::Impl::low_latency_combine(const LowLatencyCombin
   return output;
 }
 
-Tensor Buffer::Impl::low_latency_combine_input(const LowLatencyHandle& handle) {
+Tensor Buffer::Impl::next_combine_buffer(const LowLatencyHandle& handle) {
   static_cast<void>(backend());
   try {
     if (backend_->is_broken())
       throw make_error(ErrorCode::kState, "an earlier error broke this buffer; make a new one");
     check_handle(handle);
     const std::int64_t local = local_experts_unchecked(handle.num_experts());
-    return backend_->allocate(DataType::kBfloat16,
-                              std::array{local, topology_.num_ranks * handle.state()->max_tokens, handle.hidden()});
+    Tensor tensor = backend_->allocate(
+        DataType::kBfloat16, std::array{local, topology_.num_ranks * handle.state()->max_tokens, handle.hidden()});
+    combine_buffers_.add(tensor, handle.state()->epoch);
+    return tensor;
   } catch (const Error& error) {
-    throw named(error, "low_latency_combine_input");
+    throw named(error, "next_combine_buffer");
   }
 }
 

@@ -125,19 +125,26 @@ std::size_t get_low_latency_rdma_size_hint(int num_max_dispatch_tokens_per_rank,
   require_not_negative("hidden", hidden);
   require_not_negative("num_experts", num_experts);
   require(num_ranks >= 1, "a buffer for {} ranks; there is at least 1 rank", num_ranks);
-  constexpr std::uint64_t kHeaderBytes = 16;
+  const std::int64_t local_experts = (std::int64_t{num_experts} + num_ranks - 1) / num_ranks;
   const Bytes64 tokens = Bytes64::of(num_max_dispatch_tokens_per_rank);
-  const Bytes64 experts = Bytes64::of(num_experts);
-  const Bytes64 row = Bytes64::of(hidden) * 2;
-  const Bytes64 groups = Bytes64::of(hidden / 128);
-  const Bytes64 dispatched = kHeaderBytes + larger(row, Bytes64::of(hidden) + groups * sizeof(float));
-  const Bytes64 combined = groups * 4 + row;  // with the meta block of LogFMT
-  const Bytes64 send = larger(tokens * dispatched, experts * tokens * combined);
-  const Bytes64 receive = experts * tokens * larger(dispatched, combined);
-  const Bytes64 signals = (experts * sizeof(std::int32_t)).rounded_up();
-  // Two of each. A total that is a multiple of the alignment still grows by it.
-  const Bytes64 total = 2 * (send + receive + signals) + kAlignment;
-  return total.value() / kAlignment * kAlignment;
+  const Bytes64 rows = Bytes64::of(local_experts) * Bytes64::of(num_ranks) * tokens;
+  const Bytes64 groups = Bytes64::of(hidden / 128 + (hidden % 128 == 0 ? 0 : 1));
+  const Bytes64 combined = Bytes64::of(hidden) * 2;
+  const Bytes64 scales = groups * sizeof(float);
+  const Bytes64 dispatched = larger(combined, Bytes64::of(hidden) + scales);
+  const Bytes64 counts = (Bytes64::of(local_experts) * sizeof(std::int32_t)).rounded_up() +
+                         (rows * sizeof(std::int32_t)).rounded_up() +
+                         (Bytes64::of(local_experts) * Bytes64::of(num_ranks) * sizeof(std::int64_t)).rounded_up();
+  // What is staged for the others: tokens, scales, and an entry of eight bytes for each row.
+  const Bytes64 parcel = tokens * (dispatched.rounded_up() + scales + Bytes64::of(num_experts) * 8) + 2 * kAlignment;
+  // Small combines are copied once more (low_latency_combine.cpp in backend/host), if there is room.
+  constexpr std::uint64_t kMostCopied = std::uint64_t{1} << 20U;
+  const Bytes64 copied = num_experts > 1 ? std::min((rows * combined).rounded_up().value(), kMostCopied) : 0;
+  // A dispatch and its combine. Until a dispatch begins its predecessor's combine is over for all ranks; where there
+  // was none, its room is free for a second parcel.
+  const Bytes64 total = (rows * dispatched).rounded_up() + kAlignment + (rows * combined).rounded_up() + copied +
+                        2 * counts + parcel.rounded_up();
+  return total.value();
 }
 
 }  // namespace crossdock

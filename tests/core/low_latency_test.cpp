@@ -189,9 +189,10 @@ class RankRun {
     const auto& mine = world_.combine.ranks[rank_];
     LowLatencyCombineInput input;
     input.handle = output.handle;
-    const Tensor arena_x = buffer_.low_latency_combine_input(output.handle);
+    const Tensor arena_x = buffer_.next_combine_buffer(output.handle);
     if (seed_ % 2 == 0) {
       input.x = arena_x;
+      input.zero_copy = seed_ % 4 == 0;
       if (!mine.x.empty()) std::memcpy(arena_x.data(), mine.x.data(), arena_x.num_bytes());
     } else {
       input.x = Tensor::own(nullptr, const_cast<Bfloat16*>(mine.x.data()), DataType::kBfloat16, arena_x.shape());

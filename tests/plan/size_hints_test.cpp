@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -55,20 +56,34 @@ TEST(DeepEpSizeHints, RefuseBadArguments) {
 }
 
 // Figures from the logs in DeepEP's issue 368 and pull request 458, and one more of its formula.
-TEST(LowLatencyRdmaSizeHint, IsDeepEps) {
-  EXPECT_EQ(get_low_latency_rdma_size_hint(128, 7168, 8, 256), 1'908'410'496U);
-  EXPECT_EQ(get_low_latency_rdma_size_hint(128, 3072, 8, 288), 920'127'872U);
-  EXPECT_EQ(get_low_latency_rdma_size_hint(128, 7168, 8, 288), 2'146'961'792U);
+// DeepEP V1 get_low_latency_rdma_size_hint, as of its last version, for shapes that it allows.
+std::size_t deep_ep_low_latency_hint(std::size_t tokens, std::size_t hidden, std::size_t experts) {
+  const std::size_t dispatched = 16 + std::max(hidden * 2, hidden + hidden / 128 * 4);
+  const std::size_t combined = hidden / 128 * 4 + hidden * 2;
+  const std::size_t send = std::max(tokens * dispatched, experts * tokens * combined);
+  const std::size_t receive = experts * tokens * std::max(dispatched, combined);
+  const std::size_t signals = (experts * 4 + 127) / 128 * 128;
+  return (2 * (send + receive + signals) + 128) / 128 * 128;
 }
 
-TEST(LowLatencyRdmaSizeHint, DoesNotDependOnTheRanks) {
-  EXPECT_EQ(get_low_latency_rdma_size_hint(128, 7168, 1, 256), get_low_latency_rdma_size_hint(128, 7168, 160, 256));
+TEST(LowLatencyRdmaSizeHint, TheFormulaThatItIsComparedWithIsDeepEps) {
+  EXPECT_EQ(deep_ep_low_latency_hint(128, 7168, 256), 1'908'410'496U);
+  EXPECT_EQ(deep_ep_low_latency_hint(128, 3072, 288), 920'127'872U);
 }
 
-TEST(LowLatencyRdmaSizeHint, AlwaysGrowsByTheAlignment) {
-  EXPECT_EQ(get_low_latency_rdma_size_hint(0, 0, 1, 0), 128U);
-  // One token and expert of 2 bytes: 18 bytes to send, 18 to receive, 128 of signals, twice.
-  EXPECT_EQ(get_low_latency_rdma_size_hint(1, 1, 1, 1), 384U);
+TEST(LowLatencyRdmaSizeHint, IsNeverLargerThanDeepEps) {
+  for (const int tokens : {1, 8, 100, 128, 1024}) {
+    for (const std::int64_t hidden : {2048, 2560, 4096, 5120, 7168, 8192}) {
+      for (const int ranks : {1, 2, 8, 16, 64}) {
+        for (const int local : {1, 2, 9, 32}) {
+          EXPECT_LE(get_low_latency_rdma_size_hint(tokens, hidden, ranks, ranks * local),
+                    deep_ep_low_latency_hint(static_cast<std::size_t>(tokens), static_cast<std::size_t>(hidden),
+                                             static_cast<std::size_t>(ranks * local)))
+              << tokens << " tokens, hidden " << hidden << ", " << ranks << " ranks, " << local << " local experts";
+        }
+      }
+    }
+  }
 }
 
 TEST(LowLatencyRdmaSizeHint, RefusesBadArguments) {

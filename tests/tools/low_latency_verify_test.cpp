@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 
 #include "crossdock/bench_input.hpp"
-#include "crossdock/low_latency_arena.hpp"
 #include "reference/low_latency.hpp"
 
 namespace crossdock::tool {
@@ -165,12 +164,6 @@ TEST_P(LowLatencyVerify, FindsAWrongSum) {
 
 INSTANTIATE_TEST_SUITE_P(Types, LowLatencyVerify, testing::Values(PayloadType::kBf16, PayloadType::kFp8),
                          [](const auto& test) { return std::string(name_of(test.param)); });
-
-TEST(LowLatencyArena, RoundsEachTensorUp) {
-  // 2 * 2 * 100 = 400 rows of 200 bytes and 2 scales; 8, 1600 and 32 bytes beside them; 400 bfloat16 rows.
-  EXPECT_EQ(get_low_latency_arena_bytes({2, 2, 100, 200, 200, 2}), 80000 + 3200 + 128 + 1664 + 128 + 160000);
-  EXPECT_EQ(get_low_latency_arena_bytes({0, 2, 100, 200, 200, 2}), 1U << 16U);
-}
 
 }  // namespace
 }  // namespace crossdock::tool

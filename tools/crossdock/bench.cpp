@@ -154,7 +154,7 @@ void add_data_options(CLI::App& command, BenchConfig& config) {
   add_choice<CombineSource>(
       command, "--combine-input", config.combine_source,
       {{"inplace", CombineSource::kInPlace}, {"arena", CombineSource::kArena}, {"outside", CombineSource::kOutside}},
-      "Combine reads the received rows, a copy in the arena, or private memory (fp8, low-latency: not in place)");
+      "Combine reads the received rows, a copy in the arena, or private memory (fp8: not in place)");
   command.add_flag("--cached", config.cached, "Dispatches repeat the routing of the first: nothing is counted");
   command.add_option("--json", config.json_path, "Write the result to this file, too; - is standard output")
       ->type_name("FILE");

@@ -35,6 +35,7 @@ std::string_view name_of(PayloadType type) noexcept { return type == PayloadType
 
 std::string_view name_of(CombineSource source) noexcept {
   switch (source) {
+    case CombineSource::kUsual: return "usual";
     case CombineSource::kInPlace: return "inplace";
     case CombineSource::kArena: return "arena";
     case CombineSource::kOutside: return "outside";
@@ -57,9 +58,11 @@ void complete(BenchConfig& config) {
             "--dtype fp8 has one scale per {} channels, so --hidden must be a multiple of {}, not {}",
             BenchConfig::kScaleBlock, BenchConfig::kScaleBlock, config.hidden);
   }
-  if ((is_fp8 || is_low_latency) && config.combine_source == CombineSource::kInPlace) {
-    config.combine_source = CombineSource::kArena;
+  if (config.combine_source == CombineSource::kUsual) {
+    config.combine_source = is_low_latency ? CombineSource::kArena : CombineSource::kInPlace;
   }
+  // The experts' rows are bfloat16.
+  if (is_fp8 && config.combine_source == CombineSource::kInPlace) config.combine_source = CombineSource::kArena;
 }
 
 Routing make_routing(BenchConfig& config) {

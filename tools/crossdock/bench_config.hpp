@@ -20,8 +20,9 @@ enum class PayloadType : unsigned char {
 
 /// Where the rows are that combine reads.
 enum class CombineSource : unsigned char {
-  kInPlace,  ///< the received rows themselves (normal mode, bf16 only)
-  kArena,    ///< Buffer::combine_input, low_latency_combine_input
+  kUsual,    ///< in normal mode kInPlace, else and with fp8 kArena
+  kInPlace,  ///< the received rows themselves (bf16 only)
+  kArena,    ///< Buffer::combine_input, next_combine_buffer
   kOutside,  ///< private memory, which costs combine a staging copy
 };
 
@@ -40,7 +41,7 @@ struct BenchConfig {
   int warmup = 3;
   std::uint64_t seed = 1;
   RankMode rank_mode = RankMode::kProcesses;
-  CombineSource combine_source = CombineSource::kInPlace;
+  CombineSource combine_source = CombineSource::kUsual;  ///< complete() decides
   Device device{};      ///< where the tensors lie; all ranks share it
   int num_sms = 0;      ///< multiprocessors that an operation may use; 0: the backend's choice
   bool cached = false;  ///< dispatches repeat the routing of the first

@@ -6,7 +6,6 @@
 #include <numeric>
 
 #include "base/error.hpp"
-#include "crossdock/low_latency_arena.hpp"
 #include "crossdock/machine.hpp"
 
 namespace crossdock::tool {
@@ -106,10 +105,9 @@ std::size_t bench_arena_bytes(const BenchConfig& config, std::int64_t num_recv_r
   return std::max(get_arena_size_hint(args) + kept, kSmallest);
 }
 
-std::size_t low_latency_bench_arena_bytes(const BenchConfig& config, int rank) {
-  const plan::ExpertMap experts(*config.num_experts, config.num_ranks);
-  return get_low_latency_arena_bytes({experts.count(rank), config.num_ranks, config.num_tokens, config.hidden,
-                                      config.row_bytes(), config.num_scales()});
+std::size_t low_latency_bench_arena_bytes(const BenchConfig& config) {
+  return get_low_latency_rdma_size_hint(static_cast<int>(config.num_tokens), config.hidden, config.num_ranks,
+                                        *config.num_experts);
 }
 
 void check_memory(const BenchConfig& config, const std::vector<std::int64_t>& rows) {
@@ -126,7 +124,7 @@ void check_low_latency_memory(const BenchConfig& config) {
   const std::int64_t num_tokens = config.num_ranks * config.num_tokens;
   std::int64_t needed = 2 * num_tokens * config.combine_row_bytes();
   for (int rank = 0; rank < config.num_ranks; ++rank) {
-    needed += static_cast<std::int64_t>(low_latency_bench_arena_bytes(config, rank));
+    needed += static_cast<std::int64_t>(low_latency_bench_arena_bytes(config));
   }
   if (config.combine_source == CombineSource::kOutside) {
     needed += *config.num_experts * num_tokens * config.combine_row_bytes();

@@ -27,7 +27,7 @@ namespace crossdock::tool {
 /// Arena of a rank that receives that many rows.
 [[nodiscard]] std::size_t bench_arena_bytes(const BenchConfig& config, std::int64_t num_recv_rows);
 /// Arena of a rank in low-latency mode, with M = T.
-[[nodiscard]] std::size_t low_latency_bench_arena_bytes(const BenchConfig& config, int rank);
+[[nodiscard]] std::size_t low_latency_bench_arena_bytes(const BenchConfig& config);
 
 /// Throws kCapacity, with the bytes needed and available, if the whole run does not fit this machine's free memory.
 /// `rows` as count_rows gives them.

@@ -22,7 +22,7 @@ class LowLatencyBenchRank {
         tensors_(make_bench_input(config_, world.routing, world.pattern, rank_)),
         input_(make_input()),
         combined_x_(allocate_tensor(DataType::kBfloat16, {config_.num_tokens, config_.hidden})),
-        buffer_(bootstrap, make_bench_buffer_options(config_, low_latency_bench_arena_bytes(config_, rank_))),
+        buffer_(bootstrap, make_bench_buffer_options(config_, low_latency_bench_arena_bytes(config_))),
         experts_(buffer_.local_experts(*config_.num_experts)) {
     std::memset(combined_x_.data(), 0, combined_x_.num_bytes());  // its pages exist before the first timing
     if (config_.combine_source == CombineSource::kOutside) {
@@ -63,6 +63,7 @@ class LowLatencyBenchRank {
     const LowLatencyDispatchOutput output = buffer_.low_latency_dispatch(input_);
     sample.dispatch.end_ns = now_ns();
 
+    if (verify) peer_.report(find_packed_mismatch(world_, rank_, PackedTensors::of(output)));
     const LowLatencyCombineInput combine_input = answer(output, mark);
     peer_.barrier();
     sample.combine.start_ns = now_ns();
@@ -70,7 +71,6 @@ class LowLatencyBenchRank {
     sample.combine.end_ns = now_ns();
     if (verify) {
       if (mark == ExpertMark::kNone) peer_.measure_memory(count_bytes(output));
-      peer_.report(find_packed_mismatch(world_, rank_, PackedTensors::of(output)));
       peer_.report(find_weighted_mismatch(world_, rank_, mark, combined.combined_x));
     }
   }
@@ -98,7 +98,12 @@ class LowLatencyBenchRank {
     input.handle = output.handle;
     input.out = combined_x_;
     input.topk_weights = *tensors_.topk_weights;
-    input.x = outside_ ? *outside_ : buffer_.low_latency_combine_input(output.handle);
+    if (config_.combine_source == CombineSource::kInPlace) {
+      input.x = output.packed_recv_x;
+    } else {
+      input.zero_copy = !outside_;
+      input.x = outside_ ? *outside_ : buffer_.next_combine_buffer(output.handle);
+    }
     answer_packed_rows(config_, PackedTensors::of(output), mark, experts_.begin, input.x);
     return input;
   }

@@ -5,7 +5,6 @@
 
 #include "crossdock/demo_share.hpp"
 #include "crossdock/expert_network.hpp"
-#include "crossdock/low_latency_arena.hpp"
 #include "plan/experts.hpp"
 
 namespace crossdock::tool {
@@ -37,10 +36,9 @@ class LowLatencyDemoRank {
 
  private:
   [[nodiscard]] BufferOptions make_buffer_options() const {
-    const plan::ExpertMap experts(layer_.num_experts, shared_.num_ranks);
     BufferOptions options;
-    options.arena_bytes = get_low_latency_arena_bytes(
-        {experts.count(rank_), shared_.num_ranks, max_tokens_, layer_.hidden, layer_.hidden * 2, 0});
+    options.arena_bytes = get_low_latency_rdma_size_hint(static_cast<int>(max_tokens_), layer_.hidden,
+                                                         shared_.num_ranks, layer_.num_experts);
     options.max_experts = layer_.num_experts;
     options.timeout = options_.timeout;
     options.setup_timeout = options_.timeout;
@@ -75,7 +73,7 @@ class LowLatencyDemoRank {
 
   Tensor run_experts(const LowLatencyDispatchOutput& output) {
     const auto hidden = static_cast<std::size_t>(layer_.hidden);
-    Tensor result = buffer_.low_latency_combine_input(output.handle);
+    Tensor result = buffer_.next_combine_buffer(output.handle);
     answer_.resize(hidden);
     for (std::size_t expert = 0; expert < static_cast<std::size_t>(experts_.count); ++expert) {
       const auto count = static_cast<std::size_t>(output.packed_recv_count.data_as<std::int32_t>()[expert]);

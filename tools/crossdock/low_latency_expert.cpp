@@ -19,6 +19,7 @@ class PackedExpert {
 
   void copy_rows(std::size_t expert, std::size_t count) {
     const std::size_t first = expert * places_ * hidden_;
+    if (received_.x.data() == out_) return;  // in place
     if (!received_.scales) {
       std::memcpy(out_ + first, received_.x.data_as<Bfloat16>() + first, count * hidden_ * sizeof(Bfloat16));
       return;

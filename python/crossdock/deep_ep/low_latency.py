@@ -103,7 +103,7 @@ class LowLatencyOperations(BufferBase):
     def get_next_low_latency_combine_buffer(self, handle: tuple) -> torch.Tensor:
         """A tensor bfloat16 [local experts, ranks * M, hidden] in the arena, for a combine with zero_copy."""
         known = self._low_latency_handle(handle)
-        known.combine_buffer = self.runtime.low_latency_combine_input(known.core)
+        known.combine_buffer = self.runtime.next_combine_buffer(known.core)
         return to_torch(known.combine_buffer)
 
     def clean_low_latency_buffer(self, num_max_dispatch_tokens_per_rank: int, hidden: int, num_experts: int) -> None:

@@ -31,23 +31,35 @@ Arena::Arena(std::shared_ptr<void> memory, std::byte* window, std::size_t bytes,
   free_.emplace(0, bytes_);
 }
 
-std::optional<Tensor> Arena::try_allocate(DataType dtype, std::span<const std::int64_t> shape) {
+std::optional<Tensor> Arena::try_allocate(DataType dtype, std::span<const std::int64_t> shape, SlabUse use) {
   const std::size_t bytes = slab_bytes(dtype, shape);
   std::byte* const base = window_ + offset_;
   if (bytes == 0) return Tensor::own(shared_from_this(), base, dtype, shape, device_);
 
-  std::size_t offset = 0;
-  {
-    const std::lock_guard lock(mutex_);
-    const auto piece = std::find_if(free_.begin(), free_.end(), [&](const auto& p) { return p.second >= bytes; });
-    if (piece == free_.end()) return std::nullopt;
-    offset = piece->first;
-    if (piece->second > bytes) free_.emplace(offset + bytes, piece->second - bytes);
-    free_.erase(piece);
-  }
+  const std::optional<std::size_t> offset = take(bytes, use);
+  if (!offset) return std::nullopt;
   const std::shared_ptr<void> slab(
-      base + offset, [arena = shared_from_this(), offset, bytes](void*) noexcept { arena->release(offset, bytes); });
-  return Tensor::own(slab, base + offset, dtype, shape, device_);
+      base + *offset, [arena = shared_from_this(), at = *offset, bytes](void*) noexcept { arena->release(at, bytes); });
+  return Tensor::own(slab, base + *offset, dtype, shape, device_);
+}
+
+std::optional<std::size_t> Arena::take(std::size_t bytes, SlabUse use) {
+  const auto is_large_enough = [bytes](const auto& piece) { return piece.second >= bytes; };
+  const std::lock_guard lock(mutex_);
+  if (use == SlabUse::kStaged) {
+    const auto piece = std::find_if(free_.rbegin(), free_.rend(), is_large_enough);
+    if (piece == free_.rend()) return std::nullopt;
+    piece->second -= bytes;
+    const std::size_t offset = piece->first + piece->second;
+    if (piece->second == 0) free_.erase(std::next(piece).base());
+    return offset;
+  }
+  const auto piece = std::ranges::find_if(free_, is_large_enough);
+  if (piece == free_.end()) return std::nullopt;
+  const std::size_t offset = piece->first;
+  if (piece->second > bytes) free_.emplace_hint(std::next(piece), offset + bytes, piece->second - bytes);
+  free_.erase(piece);
+  return offset;
 }
 
 std::optional<std::uint64_t> Arena::offset_of(const void* data, std::size_t bytes) const {

@@ -15,6 +15,13 @@
 
 namespace crossdock::host {
 
+/// Which slabs lie together. A store to a line that another core has read last is slow on some processors
+/// (docs/performance.md), so what is staged for others to read, past the caches, keeps to itself.
+enum class SlabUse : std::uint8_t {
+  kResult,  ///< from the arena's begin on
+  kStaged,  ///< from its end on
+};
+
 /// First-fit allocator over the arena of one window. Slabs are aligned to and rounded up to kSlabAlignment.
 /// A slab keeps the arena, and so the window's memory, alive. Thread-safe.
 class Arena : public std::enable_shared_from_this<Arena> {
@@ -29,7 +36,8 @@ class Arena : public std::enable_shared_from_this<Arena> {
   [[nodiscard]] static std::size_t slab_bytes(DataType dtype, std::span<const std::int64_t> shape) noexcept;
 
   /// A tensor that owns a slab, or none if no free piece is large enough. Empty tensors take no room.
-  [[nodiscard]] std::optional<Tensor> try_allocate(DataType dtype, std::span<const std::int64_t> shape);
+  [[nodiscard]] std::optional<Tensor> try_allocate(DataType dtype, std::span<const std::int64_t> shape,
+                                                   SlabUse use = SlabUse::kResult);
   /// Offset of memory from the start of the window, if all `bytes` from `data` lie within the arena.
   [[nodiscard]] std::optional<std::uint64_t> offset_of(const void* data, std::size_t bytes) const;
 
@@ -39,6 +47,7 @@ class Arena : public std::enable_shared_from_this<Arena> {
   [[nodiscard]] std::size_t largest_free() const;
 
  private:
+  [[nodiscard]] std::optional<std::size_t> take(std::size_t bytes, SlabUse use);
   void release(std::size_t offset, std::size_t bytes) noexcept;
 
   std::shared_ptr<void> memory_;

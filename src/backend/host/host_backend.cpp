@@ -32,9 +32,15 @@ std::uint64_t Group::offset_of(const Tensor& tensor) const {
   return *arena->offset_of(tensor.data(), tensor.num_bytes());
 }
 
-Tensor Group::allocate(DataType dtype, std::span<const std::int64_t> shape) {
+std::optional<Tensor> Group::try_allocate(DataType dtype, std::span<const std::int64_t> shape, SlabUse use) {
   kept_slabs.release(signals, rank(), num_ranks());
-  if (auto tensor = arena->try_allocate(dtype, shape)) return *std::move(tensor);
+  if (auto tensor = arena->try_allocate(dtype, shape, use)) return tensor;
+  staged_slabs.release_read(signals, rank(), num_ranks());
+  return arena->try_allocate(dtype, shape, use);
+}
+
+Tensor Group::allocate(DataType dtype, std::span<const std::int64_t> shape, SlabUse use) {
+  if (auto tensor = try_allocate(dtype, shape, use)) return *std::move(tensor);
   const std::size_t bytes = Arena::slab_bytes(dtype, shape);
   std::size_t enough = 0;
   const bool can_be_had = !__builtin_add_overflow(arena->bytes_total(), bytes, &enough);
@@ -44,6 +50,11 @@ Tensor Group::allocate(DataType dtype, std::span<const std::int64_t> shape) {
       can_be_had ? fmt::format("BufferOptions::arena_bytes of {} would do for the tensors that are alive now", enough)
                  : "no arena would do");
   throw error.with_rank(rank());
+}
+
+void Group::open_epoch(std::uint64_t epoch, std::string_view operation, const Deadline& deadline) {
+  signals.open_epoch(epoch, operation, deadline);
+  if (epoch > kNumSlots) staged_slabs.release_until(epoch - kNumSlots);
 }
 
 Error Group::refuse_as(std::string_view operation, std::uint64_t epoch, const Error& reason, const Deadline& deadline) {
@@ -137,6 +148,7 @@ void HostBackend::set_masked(int rank, bool masked, std::uint64_t next) {
 
 std::size_t HostBackend::arena_bytes_free() const {
   group_->kept_slabs.release(group_->signals, group_->rank(), group_->num_ranks());
+  group_->staged_slabs.release_read(group_->signals, group_->rank(), group_->num_ranks());
   return group_->arena->bytes_free();
 }
 

@@ -3,8 +3,11 @@
 
 #include <exception>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <crossdock/bootstrap.hpp>
 
@@ -12,6 +15,7 @@
 #include "backend/host/arena.hpp"
 #include "backend/host/kept_slabs.hpp"
 #include "backend/host/signals.hpp"
+#include "backend/host/staged_slabs.hpp"
 #include "backend/host/windows.hpp"
 
 namespace crossdock::host {
@@ -25,8 +29,12 @@ struct Group {
   [[nodiscard]] Slot& own_slot(std::uint64_t epoch) const noexcept { return windows.slot(windows.rank, epoch); }
   /// A tensor's place in this rank's window, for the others to find it. REQUIRES: the tensor lies in the arena.
   [[nodiscard]] std::uint64_t offset_of(const Tensor& tensor) const;
+  [[nodiscard]] std::optional<Tensor> try_allocate(DataType dtype, std::span<const std::int64_t> shape,
+                                                   SlabUse use = SlabUse::kResult);
   /// Throws kCapacity with the bytes that would do.
-  [[nodiscard]] Tensor allocate(DataType dtype, std::span<const std::int64_t> shape);
+  [[nodiscard]] Tensor allocate(DataType dtype, std::span<const std::int64_t> shape, SlabUse use = SlabUse::kResult);
+  /// Signals::open_epoch; what is then over for all ranks is given back.
+  void open_epoch(std::uint64_t epoch, std::string_view operation, const Deadline& deadline);
   /// Waits for all ranks to announce, and compares. Where they do not agree every rank throws, so the epoch is over and
   /// the group goes on.
   void await_agreement(std::uint64_t epoch, std::string_view operation, const Deadline& deadline);
@@ -55,6 +63,7 @@ struct Group {
   Signals signals;
   std::shared_ptr<Arena> arena;
   KeptSlabs kept_slabs;
+  StagedSlabs staged_slabs;
 };
 
 /// Backends of other devices say how rows are moved.

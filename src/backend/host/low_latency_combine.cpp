@@ -1,6 +1,8 @@
 #include "backend/host/low_latency_combine.hpp"
 
-#include <cstring>
+#include <array>
+#include <numeric>
+#include <optional>
 #include <vector>
 
 #include "backend/host/low_latency_kernels.hpp"
@@ -12,10 +14,18 @@ namespace {
 
 constexpr std::string_view kName = "low_latency_combine";
 
+/// Where even small batches stream, what the others read had better not be what experts write: a copy costs less than
+/// the experts' next stores to lines that another core has read (docs/performance.md). With several ranks to a core
+/// that is seldom another core.
+bool is_better_staged(const Windows& windows, std::size_t bytes) {
+  return windows.num_ranks() <= windows.usable_cores && !is_large_batch(bytes) &&
+         stores_for(bytes) == Stores::kStreaming;
+}
+
 }  // namespace
 
 void LowLatencyCombine::send(const Deadline& deadline) {
-  group_->signals.open_epoch(request_.epoch, kName, deadline);
+  group_->open_epoch(request_.epoch, kName, deadline);
   try {
     x_ = stage();
   } catch (const Error& error) {
@@ -29,34 +39,72 @@ void LowLatencyCombine::send(const Deadline& deadline) {
   a.handle_epoch = request_.handle->epoch;
   a.num_tokens = request_.handle->num_tokens;
   a.x_offset = group_->offset_of(x_);
+  a.is_packed = is_packed_ ? 1 : 0;
   group_->signals.signal(Phase::kAnnounce, request_.epoch);
+  if (!is_shared_with_caller()) group_->staged_slabs.keep(request_.epoch, x_);
 }
 
 void LowLatencyCombine::receive(const Deadline& deadline) {
   group_->await_agreement(request_.epoch, kName, deadline);
   reduce();
+  group_->signals.check_records(request_.epoch, kName);
   group_->signals.signal(Phase::kDone, request_.epoch);
-  // The rows of this rank may change or go once no one reads them any more.
-  group_->signals.wait_all(Phase::kDone, request_.epoch, kName, deadline);
+  if (is_shared_with_caller()) group_->signals.wait_all(Phase::kDone, request_.epoch, kName, deadline);
   group_->signals.retire(request_.epoch);
 }
 
 void LowLatencyCombine::abandon() noexcept {
-  group_->signals.signal(Phase::kDone, request_.epoch);  // the others wait for it
+  group_->signals.signal(Phase::kDone, request_.epoch);  // others may wait for it
   group_->signals.retire(request_.epoch);
 }
 
-Tensor LowLatencyCombine::stage() const {
-  if (group_->arena->offset_of(request_.x.data(), request_.x.num_bytes())) return request_.x;
-  Tensor staged = group_->allocate(request_.x.dtype(), request_.x.shape());
+Tensor LowLatencyCombine::stage() {
   const auto* count = request_.handle->count.data_as<std::int32_t>();
-  const std::size_t expert_bytes = static_cast<std::size_t>(request_.x.size(1) * request_.x.size(2)) * sizeof(Bfloat16);
-  const std::size_t row_bytes = static_cast<std::size_t>(request_.x.size(2)) * sizeof(Bfloat16);
-  for (std::size_t e = 0; e < static_cast<std::size_t>(request_.x.size(0)); ++e) {
-    std::memcpy(staged.data_as<std::byte>() + e * expert_bytes, request_.x.data_as<std::byte>() + e * expert_bytes,
-                static_cast<std::size_t>(count[e]) * row_bytes);
+  const std::array shape{std::accumulate(count, count + request_.x.size(0), std::int64_t{0}), request_.x.size(2)};
+  std::optional<Tensor> staged;
+  if (group_->arena->offset_of(request_.x.data(), request_.x.num_bytes())) {
+    if (is_better_staged(group_->windows, Arena::slab_bytes(DataType::kBfloat16, shape))) {
+      staged = group_->try_allocate(DataType::kBfloat16, shape, SlabUse::kStaged);
+    }
+    if (!staged) return request_.x;
+  } else {
+    staged = group_->allocate(DataType::kBfloat16, shape, SlabUse::kStaged);
   }
-  return staged;
+  is_packed_ = true;
+  copy_used_rows(*staged);
+  return *staged;
+}
+
+void LowLatencyCombine::copy_used_rows(const Tensor& staged) const {
+  const LowLatencyHandle::State& handle = *request_.handle;
+  const std::size_t row_bytes = static_cast<std::size_t>(handle.hidden) * sizeof(Bfloat16);
+  const Stores stores = stores_for(staged.num_bytes());
+  const auto* count = handle.count.data_as<std::int32_t>();
+  std::byte* to = staged.data_as<std::byte>();
+  for (std::int64_t e = 0; e < request_.x.size(0); ++e) {
+    const std::byte* from = x_row(e * request_.x.size(1));
+    for (int source = 0; source < group_->num_ranks(); ++source) {
+      if (source == group_->rank() && request_.x_stays) continue;
+      const std::int64_t range = handle.layout_range.data_as<std::int64_t>()[e * group_->num_ranks() + source];
+      const std::size_t begin = static_cast<std::size_t>(range >> 32U) * row_bytes;
+      const std::size_t bytes = static_cast<std::size_t>(range & 0xFFFFFFFF) * row_bytes;
+      copy_bytes(from + begin, bytes, to + begin, stores);
+    }
+    to += static_cast<std::size_t>(count[e]) * row_bytes;
+  }
+  if (stores == Stores::kStreaming) flush_streaming_stores();
+}
+
+const std::byte* LowLatencyCombine::x_row(std::int64_t row) const noexcept {
+  return reinterpret_cast<const std::byte*>(request_.x.data_as<Bfloat16>() + row * request_.handle->hidden);
+}
+
+const std::byte* LowLatencyCombine::row_at(const LowLatencyHandle::State::Place& place) const noexcept {
+  if (place.owner == group_->rank() && request_.x_stays) return x_row(place.row);
+  const Announcement& owner = group_->windows.slot(place.owner, request_.epoch).announcement;
+  const std::int64_t row = owner.is_packed != 0 ? place.packed_row : place.row;
+  return group_->windows.data(place.owner) + owner.x_offset +
+         static_cast<std::size_t>(row * request_.handle->hidden) * sizeof(Bfloat16);
 }
 
 void LowLatencyCombine::reduce() const {
@@ -69,11 +117,9 @@ void LowLatencyCombine::reduce() const {
   for (std::size_t token = 0; token < static_cast<std::size_t>(handle.num_tokens); ++token) {
     std::size_t count = 0;
     for (std::size_t i = token * num_topk; i < (token + 1) * num_topk; ++i) {
-      const int owner = handle.owner[i];
-      if (owner < 0) continue;
-      const std::byte* x =
-          group_->windows.data(owner) + group_->windows.slot(owner, request_.epoch).announcement.x_offset;
-      rows[count++] = {x + static_cast<std::size_t>(handle.place[i]) * row_bytes, weights[i]};
+      const auto& place = handle.places[i];
+      if (place.owner < 0 || group_->signals.is_excluded(place.owner, request_.epoch)) continue;
+      rows[count++] = {row_at(place), weights[i]};
     }
     sum_weighted_rows({rows.data(), count}, hidden, request_.out.data_as<std::byte>() + token * row_bytes);
   }

@@ -18,13 +18,20 @@ class LowLatencyCombine final : public backend::ReceiveOperation {
   void abandon() noexcept override;
 
  private:
-  /// x itself if it lies in the arena, else a slab of the same shape with the used rows.
-  [[nodiscard]] Tensor stage() const;
+  /// The caller may change x after the operation: then the others must have read it before that.
+  [[nodiscard]] bool is_shared_with_caller() const noexcept { return !is_packed_ && !request_.zero_copy; }
+  /// x itself if it lies in the arena and is read best from there, else a slab with the used rows, those of expert
+  /// after expert.
+  [[nodiscard]] Tensor stage();
+  void copy_used_rows(const Tensor& staged) const;
+  [[nodiscard]] const std::byte* x_row(std::int64_t row) const noexcept;
+  [[nodiscard]] const std::byte* row_at(const LowLatencyHandle::State::Place& place) const noexcept;
   void reduce() const;
 
   std::shared_ptr<Group> group_;
   backend::LowLatencyCombineRequest request_;
   Tensor x_;  ///< where the others read
+  bool is_packed_ = false;
 };
 
 }  // namespace crossdock::host

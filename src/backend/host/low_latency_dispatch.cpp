@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
+#include <numeric>
 
 #include "backend/host/low_latency_kernels.hpp"
 #include "base/error.hpp"
@@ -12,6 +14,7 @@ namespace crossdock::host {
 namespace {
 
 constexpr std::string_view kName = "low_latency_dispatch";
+constexpr std::size_t kScaleElement = 4;  ///< bytes of a float32, and of an int32 with four UE8M0 scales
 
 template <class Id>
 std::vector<std::int32_t> copy_ids(const Tensor& topk_idx) {
@@ -30,11 +33,8 @@ LowLatencyDispatch::LowLatencyDispatch(std::shared_ptr<Group> group, const backe
       experts_(handle_.num_experts, group_->num_ranks()),
       expert_of_(request_.topk_idx.dtype() == DataType::kInt64 ? copy_ids<std::int64_t>(request_.topk_idx)
                                                                : copy_ids<std::int32_t>(request_.topk_idx)),
-      num_for_(static_cast<std::size_t>(handle_.num_experts)) {
-  for (const std::int32_t expert : expert_of_) {
-    if (expert >= 0) ++num_for_[static_cast<std::size_t>(expert)];
-  }
-}
+      num_for_(static_cast<std::size_t>(handle_.num_experts)),
+      num_to_(static_cast<std::size_t>(group_->num_ranks())) {}
 
 std::int64_t LowLatencyDispatch::scale_columns() const noexcept {
   if (!is_float8()) return 0;
@@ -46,34 +46,69 @@ std::size_t LowLatencyDispatch::row_bytes() const noexcept {
   return static_cast<std::size_t>(handle_.hidden) * (is_float8() ? 1 : sizeof(Bfloat16));
 }
 
+std::size_t LowLatencyDispatch::scale_bytes() const noexcept {
+  return static_cast<std::size_t>(scale_columns()) * kScaleElement;
+}
+
+const std::byte* LowLatencyDispatch::x_row(std::int64_t token) const noexcept {
+  return reinterpret_cast<const std::byte*>(request_.x.data_as<Bfloat16>() + token * request_.x.stride(0));
+}
+
+bool LowLatencyDispatch::is_read_from_parcel(std::int32_t expert) const noexcept {
+  return expert >= 0 && !(reads_own_rows_from_x() && experts_.owner(expert) == group_->rank());
+}
+
+ParcelLayout LowLatencyDispatch::parcel_of(int rank) const noexcept {
+  return {group_->windows.slot(rank, request_.epoch).announcement.num_tokens, row_bytes(), scale_bytes()};
+}
+
 void LowLatencyDispatch::send(const Deadline& deadline) {
-  group_->signals.open_epoch(request_.epoch, kName, deadline);
+  group_->open_epoch(request_.epoch, kName, deadline);
+  count_selections();
   try {
     allocate();
   } catch (const Error& error) {
     throw group_->refuse_as(kName, request_.epoch, error, deadline);
   }
   announce();
-  agree(deadline);
-  write_ranges();
-  assign_places();
-  send_rows();
-  group_->signals.signal(Phase::kSend, request_.epoch);
+  stage_entries();
+  stage_rows();
+  group_->signals.signal(Phase::kAnnounce, request_.epoch);
+  group_->staged_slabs.keep(request_.epoch, parcel_);
 }
 
 void LowLatencyDispatch::receive(const Deadline& deadline) {
-  group_->signals.wait_all(Phase::kSend, request_.epoch, kName, deadline);
+  group_->await_agreement(request_.epoch, kName, deadline);
+  take_counts();
+  fetch_rows();
+  group_->signals.check_records(request_.epoch, kName);
+  handle_.is_received = true;
   group_->signals.retire(request_.epoch);
+}
+
+void LowLatencyDispatch::count_selections() {
+  for (const std::int32_t expert : expert_of_) {
+    if (expert >= 0) ++num_for_[static_cast<std::size_t>(expert)];
+  }
+  for (int rank = 0; rank < group_->num_ranks(); ++rank) {
+    const auto first = num_for_.begin() + experts_.begin(rank);
+    num_to_[static_cast<std::size_t>(rank)] = std::accumulate(first, first + experts_.count(rank), 0);
+  }
 }
 
 void LowLatencyDispatch::allocate() {
   const std::int64_t local = experts_.count(group_->rank());
   const std::int64_t places = places_per_expert();
+
   result_.x = group_->allocate(is_float8() ? DataType::kFloat8E4m3 : DataType::kBfloat16,
                                std::array{local, places, handle_.hidden});
   handle_.count = group_->allocate(DataType::kInt32, std::array{local});
   handle_.src_info = group_->allocate(DataType::kInt32, std::array{local, places});
   handle_.layout_range = group_->allocate(DataType::kInt64, std::array{local, std::int64_t{group_->num_ranks()}});
+  const ParcelLayout parcel(handle_.num_tokens, row_bytes(), scale_bytes());
+  const auto num_entries = static_cast<std::size_t>(std::accumulate(num_to_.begin(), num_to_.end(), std::int64_t{0}));
+  parcel_ = group_->allocate(DataType::kUint8, std::array{static_cast<std::int64_t>(parcel.bytes(num_entries))},
+                             SlabUse::kStaged);
   if (!is_float8()) return;
   const DataType dtype = request_.format == RowFormat::kFloat8Ue8m0 ? DataType::kInt32 : DataType::kFloat32;
   scales_ = group_->allocate(dtype, std::array{local, scale_columns(), places});
@@ -81,7 +116,7 @@ void LowLatencyDispatch::allocate() {
                        .with_strides({scale_columns() * places, 1, places});
 }
 
-void LowLatencyDispatch::announce() {
+void LowLatencyDispatch::announce() const {
   Slot& slot = group_->own_slot(request_.epoch);
   Announcement& a = slot.announcement = Announcement{};
   a.kind = OperationKind::kLowLatencyDispatch;
@@ -93,114 +128,161 @@ void LowLatencyDispatch::announce() {
   a.max_tokens = handle_.max_tokens;
   a.row_format = static_cast<std::uint32_t>(request_.format);
   a.num_tokens = handle_.num_tokens;
+  a.x_offset = group_->offset_of(parcel_);
+  std::ranges::copy(num_to_, group_->windows.layout.rank_counts(slot).begin());
   std::ranges::copy(num_for_, group_->windows.layout.expert_counts(slot).begin());
-  slot.placement = Placement{};
-  slot.placement.x = group_->offset_of(result_.x);
-  slot.placement.src_idx = group_->offset_of(handle_.src_info);
-  if (is_float8()) slot.placement.scales = group_->offset_of(scales_);
-  group_->signals.signal(Phase::kAnnounce, request_.epoch);
 }
 
-void LowLatencyDispatch::agree(const Deadline& deadline) { group_->await_agreement(request_.epoch, kName, deadline); }
-
-void LowLatencyDispatch::write_ranges() {
-  const int begin = experts_.begin(group_->rank());
-  auto* count = handle_.count.data_as<std::int32_t>();
-  auto* range = handle_.layout_range.data_as<std::int64_t>();
-  for (int e = 0; e < experts_.count(group_->rank()); ++e) {
-    std::int64_t rows = 0;
-    for (int src = 0; src < group_->num_ranks(); ++src) {
-      const auto counts = group_->windows.layout.expert_counts(group_->windows.slot(src, request_.epoch));
-      const std::int64_t from_src = counts[static_cast<std::size_t>(begin) + static_cast<std::size_t>(e)];
-      *range++ = rows << 32U | from_src;
-      rows += from_src;
-    }
-    count[e] = static_cast<std::int32_t>(rows);
-    if (request_.statistics) request_.statistics->data_as<std::int32_t>()[e] += count[e];
-  }
-}
-
-void LowLatencyDispatch::assign_places() {
-  // The first free place of each expert for this rank: after the rows of the ranks before it.
-  std::vector<std::int64_t> next(num_for_.size());
-  for (int src = 0; src < group_->rank(); ++src) {
-    const auto counts = group_->windows.layout.expert_counts(group_->windows.slot(src, request_.epoch));
-    for (std::size_t e = 0; e < next.size(); ++e) next[e] += counts[e];
-  }
-  handle_.owner.assign(expert_of_.size(), -1);
-  handle_.place.assign(expert_of_.size(), -1);
+void LowLatencyDispatch::stage_entries() const {
+  std::vector<std::size_t> next(num_to_.size());
+  std::exclusive_scan(num_to_.begin(), num_to_.end(), next.begin(), std::size_t{0});
+  auto* entries = reinterpret_cast<ParcelEntry*>(parcel_.data_as<std::byte>() + parcel_of(group_->rank()).entry(0));
   for (std::size_t i = 0; i < expert_of_.size(); ++i) {
-    const std::int32_t expert = expert_of_[i];
-    if (expert < 0) continue;
-    const int owner = experts_.owner(expert);
-    handle_.owner[i] = owner;
-    handle_.place[i] =
-        (expert - experts_.begin(owner)) * places_per_expert() + next[static_cast<std::size_t>(expert)]++;
+    if (expert_of_[i] < 0) continue;
+    const int owner = experts_.owner(expert_of_[i]);
+    entries[next[static_cast<std::size_t>(owner)]++] = {
+        static_cast<std::int32_t>(i / static_cast<std::size_t>(handle_.num_topk)),
+        expert_of_[i] - experts_.begin(owner)};
   }
 }
 
-void LowLatencyDispatch::send_rows() {
+void LowLatencyDispatch::stage_rows() const {
+  const ParcelLayout parcel = parcel_of(group_->rank());
   const auto num_topk = static_cast<std::size_t>(handle_.num_topk);
-  const auto hidden = static_cast<std::size_t>(handle_.hidden);
-  const auto stride = static_cast<std::size_t>(request_.x.stride(0));
-  const Stores stores = stores_for(expert_of_.size() * row_bytes());
-  const auto rounding =
-      request_.format == RowFormat::kFloat8 ? codec::ScaleRounding::kNone : codec::ScaleRounding::kPowerOfTwo;
-  std::vector<std::byte*> destinations(num_topk);
-  std::vector<std::uint8_t> values(is_float8() ? hidden : 0);
-  std::vector<float> scales(is_float8() ? static_cast<std::size_t>(codec::num_groups(handle_.hidden)) : 0);
-
+  const Stores stores = stores_for(static_cast<std::size_t>(handle_.num_tokens) * row_bytes());
+  std::vector<std::byte> scratch(is_float8() ? parcel.row(1) + scale_bytes() : 0);
   for (std::int64_t token = 0; token < handle_.num_tokens; ++token) {
-    std::size_t count = 0;
-    for (std::size_t i = static_cast<std::size_t>(token) * num_topk; i < static_cast<std::size_t>(token + 1) * num_topk;
-         ++i) {
-      if (handle_.owner[i] < 0) continue;
-      const Slot& slot = group_->windows.slot(handle_.owner[i], request_.epoch);
-      std::byte* const window = group_->windows.data(handle_.owner[i]);
-      destinations[count++] = window + slot.placement.x + static_cast<std::size_t>(handle_.place[i]) * row_bytes();
-      reinterpret_cast<std::int32_t*>(window + slot.placement.src_idx)[handle_.place[i]] =
-          static_cast<std::int32_t>(token);
-    }
-    if (count == 0) continue;
-    const auto* row = request_.x.data_as<Bfloat16>() + static_cast<std::size_t>(token) * stride;
-    const std::byte* source = reinterpret_cast<const std::byte*>(row);
+    const auto ids = std::span(expert_of_).subspan(static_cast<std::size_t>(token) * num_topk, num_topk);
+    if (std::ranges::none_of(ids, [&](std::int32_t id) { return is_read_from_parcel(id); })) continue;
     if (is_float8()) {
-      quantize_row(row, hidden, rounding, values.data(), scales.data());
-      source = reinterpret_cast<const std::byte*>(values.data());
-      send_scales(scales, token);
+      stage_float8(reinterpret_cast<const Bfloat16*>(x_row(token)), token, stores, scratch);
+    } else {
+      copy_bytes(x_row(token), row_bytes(), parcel_.data_as<std::byte>() + parcel.row(token), stores);
     }
-    multicast_row(source, row_bytes(), {destinations.data(), count}, stores);
   }
   if (stores == Stores::kStreaming) flush_streaming_stores();
 }
 
-void LowLatencyDispatch::send_scales(std::span<const float> scales, std::int64_t token) const {
-  std::array<std::int32_t, 64> packed_few{};
-  std::vector<std::int32_t> packed_many;
-  const std::byte* source = reinterpret_cast<const std::byte*>(scales.data());
-  const auto columns = static_cast<std::size_t>(scale_columns());
+void LowLatencyDispatch::stage_float8(const Bfloat16* row, std::int64_t token, Stores stores,
+                                      std::span<std::byte> scratch) const {
+  const ParcelLayout parcel = parcel_of(group_->rank());
+  const auto groups = static_cast<std::size_t>(codec::num_groups(handle_.hidden));
+  const auto rounding =
+      request_.format == RowFormat::kFloat8 ? codec::ScaleRounding::kNone : codec::ScaleRounding::kPowerOfTwo;
+  std::byte* const staged_scales = parcel_.data_as<std::byte>() + parcel.scales(token);
   if (request_.format == RowFormat::kFloat8Ue8m0) {
-    std::span<std::int32_t> packed(packed_few.data(), std::min(columns, packed_few.size()));
-    if (columns > packed_few.size()) {
-      packed_many.resize(columns);
-      packed = packed_many;
-    }
-    codec::pack_ue8m0(scales, packed);
-    source = reinterpret_cast<const std::byte*>(packed.data());
+    constexpr std::size_t kFew = 64;
+    std::array<float, kFew> few{};
+    std::vector<float> many(groups > kFew ? groups : 0);
+    const std::span<float> scales = groups > kFew ? std::span(many) : std::span(few).first(groups);
+    quantize_row(row, static_cast<std::size_t>(handle_.hidden), rounding,
+                 reinterpret_cast<std::uint8_t*>(scratch.data()), scales.data());
+    codec::pack_ue8m0(scales,
+                      {reinterpret_cast<std::int32_t*>(staged_scales), static_cast<std::size_t>(scale_columns())});
+  } else {
+    quantize_row(row, static_cast<std::size_t>(handle_.hidden), rounding,
+                 reinterpret_cast<std::uint8_t*>(scratch.data()), reinterpret_cast<float*>(staged_scales));
   }
-  constexpr std::size_t kElement = 4;  // of float32 as of int32
-  const std::int64_t places = places_per_expert();
-  const auto first = static_cast<std::size_t>(token) * static_cast<std::size_t>(handle_.num_topk);
-  for (std::size_t i = first; i < first + static_cast<std::size_t>(handle_.num_topk); ++i) {
-    if (handle_.owner[i] < 0) continue;
-    const std::int64_t expert = handle_.place[i] / places;
-    const std::int64_t place = handle_.place[i] % places;
-    std::byte* to = group_->windows.data(handle_.owner[i]) +
-                    group_->windows.slot(handle_.owner[i], request_.epoch).placement.scales +
-                    static_cast<std::size_t>(expert * scale_columns() * places + place) * kElement;
-    for (std::size_t c = 0; c < columns; ++c) {
-      std::copy_n(source + c * kElement, kElement, to + c * static_cast<std::size_t>(places) * kElement);
+  copy_bytes(scratch.data(), row_bytes(), parcel_.data_as<std::byte>() + parcel.row(token), stores);
+}
+
+void LowLatencyDispatch::take_counts() {
+  const int num_ranks = group_->num_ranks();
+  const auto num_experts = num_for_.size();
+  // Rows of each expert that come from the ranks before this one, and from all.
+  std::vector<std::int64_t> before(num_experts);
+  std::vector<std::int64_t> all(num_experts);
+  const int begin = experts_.begin(group_->rank());
+  const int local = experts_.count(group_->rank());
+  auto* range = handle_.layout_range.data_as<std::int64_t>();
+  for (int src = 0; src < num_ranks; ++src) {
+    const auto counts = group_->windows.layout.expert_counts(group_->windows.slot(src, request_.epoch));
+    if (src == group_->rank()) before = all;
+    const bool is_excluded = group_->signals.is_excluded(src, request_.epoch);
+    for (int e = 0; e < local; ++e) {
+      const auto expert = static_cast<std::size_t>(begin + e);
+      range[e * num_ranks + src] = all[expert] << 32U | std::int64_t{is_excluded ? 0 : counts[expert]};
     }
+    if (is_excluded) continue;
+    for (std::size_t e = 0; e < num_experts; ++e) all[e] += counts[e];
+  }
+  auto* count = handle_.count.data_as<std::int32_t>();
+  for (int e = 0; e < local; ++e) {
+    count[e] = static_cast<std::int32_t>(all[static_cast<std::size_t>(begin + e)]);
+    if (request_.statistics) request_.statistics->data_as<std::int32_t>()[e] += count[e];
+  }
+  // From here on `all` is where each expert begins among the used rows of its owner.
+  for (int rank = 0; rank < num_ranks; ++rank) {
+    const auto first = all.begin() + experts_.begin(rank);
+    std::exclusive_scan(first, first + experts_.count(rank), first, std::int64_t{0});
+  }
+  handle_.places.assign(expert_of_.size(), {});
+  for (std::size_t i = 0; i < expert_of_.size(); ++i) {
+    if (expert_of_[i] < 0) continue;
+    const auto expert = static_cast<std::size_t>(expert_of_[i]);
+    const int owner = experts_.owner(expert_of_[i]);
+    if (group_->signals.is_excluded(owner, request_.epoch)) continue;
+    const std::int64_t row = before[expert]++;
+    handle_.places[i] = {owner, static_cast<std::int32_t>(all[expert] + row),
+                         (expert_of_[i] - experts_.begin(owner)) * places_per_expert() + row};
+  }
+}
+
+void LowLatencyDispatch::fetch_rows() {
+  const auto local = static_cast<std::size_t>(experts_.count(group_->rank()));
+  const auto* count = handle_.count.data_as<std::int32_t>();
+  const std::size_t bytes =
+      static_cast<std::size_t>(std::accumulate(count, count + local, std::int64_t{0})) * row_bytes();
+  // The rows are for this rank alone, so that stores to them are quick while its caches hold them, and those of the
+  // ranks that share its core.
+  const auto sharing =
+      static_cast<std::size_t>((group_->num_ranks() + group_->windows.usable_cores - 1) / group_->windows.usable_cores);
+  const Stores stores = is_large_batch(bytes * sharing) ? Stores::kStreaming : Stores::kCached;
+  std::vector<std::int64_t> next(local);
+  for (std::size_t e = 0; e < local; ++e) next[e] = static_cast<std::int64_t>(e) * places_per_expert();
+  for (int src = 0; src < group_->num_ranks(); ++src) {
+    if (!group_->signals.is_excluded(src, request_.epoch)) fetch_from(src, next, stores);
+  }
+  if (stores == Stores::kStreaming) flush_streaming_stores();
+}
+
+void LowLatencyDispatch::fetch_from(int source, std::span<std::int64_t> next, Stores stores) const {
+  const Slot& slot = group_->windows.slot(source, request_.epoch);
+  const auto counts = group_->windows.layout.rank_counts(const_cast<Slot&>(slot));
+  const auto own = static_cast<std::size_t>(group_->rank());
+  const auto first =
+      static_cast<std::size_t>(std::accumulate(counts.begin(), counts.begin() + group_->rank(), std::int64_t{0}));
+  const std::byte* const parcel = group_->windows.data(source) + slot.announcement.x_offset;
+  const bool is_from_x = source == group_->rank() && reads_own_rows_from_x();
+  const ParcelLayout layout = parcel_of(source);
+  const std::span entries(reinterpret_cast<const ParcelEntry*>(parcel + layout.entry(first)),
+                          static_cast<std::size_t>(counts[own]));
+
+  constexpr std::size_t kMaxFanout = 16;
+  std::array<std::byte*, kMaxFanout> destinations;
+  auto* src_info = handle_.src_info.data_as<std::int32_t>();
+  for (std::size_t i = 0; i < entries.size();) {
+    const std::int32_t token = entries[i].token;
+    std::size_t fanout = 0;
+    for (; i < entries.size() && entries[i].token == token && fanout < kMaxFanout; ++i) {
+      const std::int64_t place = next[static_cast<std::size_t>(entries[i].expert)]++;
+      destinations[fanout++] = result_.x.data_as<std::byte>() + static_cast<std::size_t>(place) * row_bytes();
+      src_info[place] = token;
+      if (is_float8()) store_scales(parcel + layout.scales(token), place);
+    }
+    const std::byte* row = is_from_x ? x_row(token) : parcel + layout.row(token);
+    multicast_row(row, row_bytes(), {destinations.data(), fanout}, stores);
+  }
+}
+
+void LowLatencyDispatch::store_scales(const std::byte* scales, std::int64_t place) const {
+  const std::int64_t places = places_per_expert();
+  const std::int64_t columns = scale_columns();
+  std::byte* to = scales_.data_as<std::byte>() +
+                  static_cast<std::size_t>(place / places * columns * places + place % places) * kScaleElement;
+  for (std::int64_t c = 0; c < columns; ++c) {
+    std::memcpy(to, scales + static_cast<std::size_t>(c) * kScaleElement, kScaleElement);
+    to += static_cast<std::size_t>(places) * kScaleElement;
   }
 }
 

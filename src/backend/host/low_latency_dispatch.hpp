@@ -1,12 +1,17 @@
-// Low-latency dispatch: one exchange of counts and places, then every row goes to its place in each expert's block.
+// Low-latency dispatch: each rank stages its tokens once in its own window; when all have, each fetches the rows of its
+// experts and stores them where they belong. Sending waits for no one, and nothing is written into another's window.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "backend/backend.hpp"
 #include "backend/host/host_backend.hpp"
+#include "backend/host/kernels.hpp"
+#include "backend/host/low_latency_parcel.hpp"
+#include "base/bfloat16.hpp"
 #include "plan/experts.hpp"
 
 namespace crossdock::host {
@@ -26,13 +31,21 @@ class LowLatencyDispatch final : public backend::LowLatencyDispatchOperation {
   /// Columns of the scales tensor; 0 without scales.
   [[nodiscard]] std::int64_t scale_columns() const noexcept;
   [[nodiscard]] std::size_t row_bytes() const noexcept;
+  [[nodiscard]] std::size_t scale_bytes() const noexcept;
+  [[nodiscard]] ParcelLayout parcel_of(int rank) const noexcept;
+  [[nodiscard]] const std::byte* x_row(std::int64_t token) const noexcept;
+  [[nodiscard]] bool reads_own_rows_from_x() const noexcept { return request_.x_stays && !is_float8(); }
+  [[nodiscard]] bool is_read_from_parcel(std::int32_t expert) const noexcept;
   void allocate();
-  void announce();
-  void agree(const Deadline& deadline);
-  void write_ranges();
-  void assign_places();
-  void send_rows();
-  void send_scales(std::span<const float> scales, std::int64_t token) const;
+  void count_selections();
+  void stage_entries() const;
+  void stage_rows() const;
+  void stage_float8(const Bfloat16* row, std::int64_t token, Stores stores, std::span<std::byte> scratch) const;
+  void announce() const;
+  void take_counts();
+  void fetch_rows();
+  void fetch_from(int source, std::span<std::int64_t> next, Stores stores) const;
+  void store_scales(const std::byte* scales, std::int64_t place) const;
 
   std::shared_ptr<Group> group_;
   backend::LowLatencyDispatchRequest request_;
@@ -40,7 +53,9 @@ class LowLatencyDispatch final : public backend::LowLatencyDispatchOperation {
   plan::ExpertMap experts_;
   std::vector<std::int32_t> expert_of_;  ///< [N, K]
   std::vector<std::int32_t> num_for_;    ///< [E] selections of each expert by this rank
-  Tensor scales_;                        ///< [L, columns, R * M]: contiguous, the result is its transposed view
+  std::vector<std::int32_t> num_to_;     ///< [R] selections of each rank's experts by this rank
+  Tensor parcel_;
+  Tensor scales_;  ///< [L, columns, R * M]: contiguous, the result is its transposed view
   backend::LowLatencyDispatchResult result_;
 };
 

@@ -221,6 +221,10 @@ void multicast_row(const std::byte* source, std::size_t bytes, std::span<std::by
   HWY_DYNAMIC_DISPATCH(multicast_row)(source, bytes, destinations, stores);
 }
 
+void copy_bytes(const std::byte* source, std::size_t bytes, std::byte* destination, Stores stores) {
+  multicast_row(source, bytes, {&destination, 1}, stores);
+}
+
 void flush_streaming_stores() { hwy::FlushStream(); }
 
 void quantize_row(const Bfloat16* row, std::size_t hidden, codec::ScaleRounding rounding, std::uint8_t* values,

@@ -15,6 +15,9 @@ namespace crossdock::host {
 /// Stores one row at several destinations; it is read once for every eight of them.
 void multicast_row(const std::byte* source, std::size_t bytes, std::span<std::byte* const> destinations, Stores stores);
 
+/// One long row to one place.
+void copy_bytes(const std::byte* source, std::size_t bytes, std::byte* destination, Stores stores);
+
 /// Before the signal that says that rows stored with Stores::kStreaming are there.
 void flush_streaming_stores();
 

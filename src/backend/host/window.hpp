@@ -84,6 +84,7 @@ struct Announcement {
   std::uint64_t x_offset = 0;  ///< combine: where the rows lie, from the start of the window
   std::uint64_t x_stride = 0;  ///< combine: bytes from row to row
   std::uint64_t weights_offset = 0;
+  std::uint32_t is_packed = 0;     ///< low-latency combine: only used rows, those of expert after expert
   std::uint32_t refusal_code = 0;  ///< kRefused: ErrorCode
   char reason[512] = {};           ///< kRefused: why, for people
 };
