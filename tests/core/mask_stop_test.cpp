@@ -97,8 +97,14 @@ std::string run_until_lost(Buffer& buffer) {
 
 /// The victim's part: what it finishes is right, until it learns that it is masked.
 void run_until_masked(Buffer& buffer) {
+  const RoundTrip trip(buffer.rank(), kRanks);
+  const DispatchInput input = trip.input();
   try {
-    for (;;) run_round_trip(buffer);
+    for (;;) {
+      const DispatchOutput dispatched = buffer.dispatch(input);
+      trip.check(dispatched);
+      trip.check(buffer.combine(combine_of(dispatched)));
+    }
   } catch (const Error& error) {
     demand(error.code() == ErrorCode::kState, "says: {}", error.what());
   }
@@ -115,7 +121,7 @@ void stop_for_a_while(pid_t pid, std::chrono::microseconds after) {
 void run_round(Bootstrap& bootstrap, Buffer& buffer, pid_t victim, int round) {
   bootstrap.barrier(kMeeting);
   std::optional<std::jthread> stopper;
-  if (buffer.rank() == 0) stopper.emplace(stop_for_a_while, victim, std::chrono::microseconds(1000 + 377 * round));
+  if (buffer.rank() == 0) stopper.emplace(stop_for_a_while, victim, std::chrono::microseconds(4000 + 3100 * round));
   std::string outcomes;
   if (buffer.rank() == kVictim) {
     run_until_masked(buffer);
