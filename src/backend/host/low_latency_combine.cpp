@@ -45,7 +45,19 @@ void LowLatencyCombine::send(const Deadline& deadline) {
 }
 
 void LowLatencyCombine::receive(const Deadline& deadline) {
+  try {
+    receive_rows(deadline);
+  } catch (const Error& error) {
+    // Masked meanwhile: those who count on this rank's rows still read them.
+    const bool is_masked = error.code() == ErrorCode::kState && !group_->signals.is_broken();
+    if (is_masked && is_shared_with_caller()) group_->await_readers(request_.epoch, deadline);
+    throw;
+  }
+}
+
+void LowLatencyCombine::receive_rows(const Deadline& deadline) {
   group_->await_agreement(request_.epoch, kName, deadline);
+  find_sources();
   reduce();
   group_->signals.check_records(request_.epoch, kName);
   group_->signals.signal(Phase::kDone, request_.epoch);
@@ -54,8 +66,22 @@ void LowLatencyCombine::receive(const Deadline& deadline) {
 }
 
 void LowLatencyCombine::abandon() noexcept {
-  group_->signals.signal(Phase::kDone, request_.epoch);  // others may wait for it
-  group_->signals.retire(request_.epoch);
+  try {
+    group_->signals.signal(Phase::kDone, request_.epoch);  // others may wait for it
+    group_->signals.retire(request_.epoch);
+  } catch (const Error&) {  // the others have given this rank up
+    return;
+  }
+}
+
+void LowLatencyCombine::find_sources() {
+  for (int rank = 0; rank < group_->num_ranks(); ++rank) {
+    sources_.emplace_back();
+    if (group_->signals.is_excluded(rank, request_.epoch)) continue;
+    const Announcement& a = group_->windows.slot(rank, request_.epoch).announcement;
+    sources_.back() = {group_->windows.data(rank) + a.x_offset, a.is_packed != 0};
+  }
+  group_->signals.check_records(request_.epoch, kName);
 }
 
 Tensor LowLatencyCombine::stage() {
@@ -101,10 +127,9 @@ const std::byte* LowLatencyCombine::x_row(std::int64_t row) const noexcept {
 
 const std::byte* LowLatencyCombine::row_at(const LowLatencyHandle::State::Place& place) const noexcept {
   if (place.owner == group_->rank() && request_.x_stays) return x_row(place.row);
-  const Announcement& owner = group_->windows.slot(place.owner, request_.epoch).announcement;
-  const std::int64_t row = owner.is_packed != 0 ? place.packed_row : place.row;
-  return group_->windows.data(place.owner) + owner.x_offset +
-         static_cast<std::size_t>(row * request_.handle->hidden) * sizeof(Bfloat16);
+  const Source& source = sources_[static_cast<std::size_t>(place.owner)];
+  const std::int64_t row = source.is_packed ? place.packed_row : place.row;
+  return source.x + static_cast<std::size_t>(row * request_.handle->hidden) * sizeof(Bfloat16);
 }
 
 void LowLatencyCombine::reduce() const {
@@ -118,7 +143,7 @@ void LowLatencyCombine::reduce() const {
     std::size_t count = 0;
     for (std::size_t i = token * num_topk; i < (token + 1) * num_topk; ++i) {
       const auto& place = handle.places[i];
-      if (place.owner < 0 || group_->signals.is_excluded(place.owner, request_.epoch)) continue;
+      if (place.owner < 0 || sources_[static_cast<std::size_t>(place.owner)].x == nullptr) continue;
       rows[count++] = {row_at(place), weights[i]};
     }
     sum_weighted_rows({rows.data(), count}, hidden, request_.out.data_as<std::byte>() + token * row_bytes);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "backend/backend.hpp"
 #include "backend/host/host_backend.hpp"
@@ -26,11 +27,19 @@ class LowLatencyCombine final : public backend::ReceiveOperation {
   void copy_used_rows(const Tensor& staged) const;
   [[nodiscard]] const std::byte* x_row(std::int64_t row) const noexcept;
   [[nodiscard]] const std::byte* row_at(const LowLatencyHandle::State::Place& place) const noexcept;
+  void receive_rows(const Deadline& deadline);
+  void find_sources();
   void reduce() const;
 
   std::shared_ptr<Group> group_;
   backend::LowLatencyCombineRequest request_;
-  Tensor x_;  ///< where the others read
+  /// Where a rank's rows lie; null if it takes no part.
+  struct Source {
+    const std::byte* x = nullptr;
+    bool is_packed = false;
+  };
+  std::vector<Source> sources_;  ///< [R]
+  Tensor x_;                     ///< where the others read
   bool is_packed_ = false;
 };
 

@@ -80,6 +80,8 @@ void LowLatencyDispatch::send(const Deadline& deadline) {
 void LowLatencyDispatch::receive(const Deadline& deadline) {
   group_->await_agreement(request_.epoch, kName, deadline);
   take_counts();
+  group_->signals.check_records(request_.epoch, kName);
+  count_received();
   fetch_rows();
   group_->signals.check_records(request_.epoch, kName);
   handle_.is_received = true;
@@ -196,20 +198,25 @@ void LowLatencyDispatch::take_counts() {
   const int local = experts_.count(group_->rank());
   auto* range = handle_.layout_range.data_as<std::int64_t>();
   for (int src = 0; src < num_ranks; ++src) {
-    const auto counts = group_->windows.layout.expert_counts(group_->windows.slot(src, request_.epoch));
+    Slot& slot = group_->windows.slot(src, request_.epoch);
+    const auto counts = group_->windows.layout.expert_counts(slot);
     if (src == group_->rank()) before = all;
     const bool is_excluded = group_->signals.is_excluded(src, request_.epoch);
     for (int e = 0; e < local; ++e) {
       const auto expert = static_cast<std::size_t>(begin + e);
       range[e * num_ranks + src] = all[expert] << 32U | std::int64_t{is_excluded ? 0 : counts[expert]};
     }
+    parcels_.emplace_back();
     if (is_excluded) continue;
+    const auto rows = group_->windows.layout.rank_counts(slot);
+    parcels_.back() = {slot.announcement.x_offset, slot.announcement.num_tokens,
+                       std::accumulate(rows.begin(), rows.begin() + group_->rank(), std::int64_t{0}),
+                       rows[static_cast<std::size_t>(group_->rank())]};
     for (std::size_t e = 0; e < num_experts; ++e) all[e] += counts[e];
   }
   auto* count = handle_.count.data_as<std::int32_t>();
   for (int e = 0; e < local; ++e) {
     count[e] = static_cast<std::int32_t>(all[static_cast<std::size_t>(begin + e)]);
-    if (request_.statistics) request_.statistics->data_as<std::int32_t>()[e] += count[e];
   }
   // From here on `all` is where each expert begins among the used rows of its owner.
   for (int rank = 0; rank < num_ranks; ++rank) {
@@ -228,6 +235,14 @@ void LowLatencyDispatch::take_counts() {
   }
 }
 
+void LowLatencyDispatch::count_received() const {
+  if (!request_.statistics) return;
+  const auto* count = handle_.count.data_as<std::int32_t>();
+  for (std::int64_t e = 0; e < request_.statistics->size(0); ++e) {
+    request_.statistics->data_as<std::int32_t>()[e] += count[e];
+  }
+}
+
 void LowLatencyDispatch::fetch_rows() {
   const auto local = static_cast<std::size_t>(experts_.count(group_->rank()));
   const auto* count = handle_.count.data_as<std::int32_t>();
@@ -241,30 +256,30 @@ void LowLatencyDispatch::fetch_rows() {
   std::vector<std::int64_t> next(local);
   for (std::size_t e = 0; e < local; ++e) next[e] = static_cast<std::int64_t>(e) * places_per_expert();
   for (int src = 0; src < group_->num_ranks(); ++src) {
-    if (!group_->signals.is_excluded(src, request_.epoch)) fetch_from(src, next, stores);
+    if (parcels_[static_cast<std::size_t>(src)].num_rows > 0) fetch_from(src, next, stores);
   }
   if (stores == Stores::kStreaming) flush_streaming_stores();
 }
 
 void LowLatencyDispatch::fetch_from(int source, std::span<std::int64_t> next, Stores stores) const {
-  const Slot& slot = group_->windows.slot(source, request_.epoch);
-  const auto counts = group_->windows.layout.rank_counts(const_cast<Slot&>(slot));
-  const auto own = static_cast<std::size_t>(group_->rank());
-  const auto first =
-      static_cast<std::size_t>(std::accumulate(counts.begin(), counts.begin() + group_->rank(), std::int64_t{0}));
-  const std::byte* const parcel = group_->windows.data(source) + slot.announcement.x_offset;
+  const Parcel& from = parcels_[static_cast<std::size_t>(source)];
+  const std::byte* const parcel = group_->windows.data(source) + from.offset;
   const bool is_from_x = source == group_->rank() && reads_own_rows_from_x();
-  const ParcelLayout layout = parcel_of(source);
-  const std::span entries(reinterpret_cast<const ParcelEntry*>(parcel + layout.entry(first)),
-                          static_cast<std::size_t>(counts[own]));
+  const ParcelLayout layout(from.num_tokens, row_bytes(), scale_bytes());
+  const std::span entries(
+      reinterpret_cast<const ParcelEntry*>(parcel + layout.entry(static_cast<std::size_t>(from.first_row))),
+      static_cast<std::size_t>(from.num_rows));
 
   constexpr std::size_t kMaxFanout = 16;
   std::array<std::byte*, kMaxFanout> destinations;
   auto* src_info = handle_.src_info.data_as<std::int32_t>();
   for (std::size_t i = 0; i < entries.size();) {
     const std::int32_t token = entries[i].token;
+    // If the others went on without this rank, which check_records() will say, other rows may lie here by now.
+    if (token < 0 || token >= from.num_tokens) return;
     std::size_t fanout = 0;
     for (; i < entries.size() && entries[i].token == token && fanout < kMaxFanout; ++i) {
+      if (!has_room(entries[i].expert, next)) return;
       const std::int64_t place = next[static_cast<std::size_t>(entries[i].expert)]++;
       destinations[fanout++] = result_.x.data_as<std::byte>() + static_cast<std::size_t>(place) * row_bytes();
       src_info[place] = token;
@@ -273,6 +288,11 @@ void LowLatencyDispatch::fetch_from(int source, std::span<std::int64_t> next, St
     const std::byte* row = is_from_x ? x_row(token) : parcel + layout.row(token);
     multicast_row(row, row_bytes(), {destinations.data(), fanout}, stores);
   }
+}
+
+bool LowLatencyDispatch::has_room(std::int32_t expert, std::span<const std::int64_t> next) const noexcept {
+  return expert >= 0 && static_cast<std::size_t>(expert) < next.size() &&
+         next[static_cast<std::size_t>(expert)] < (expert + 1) * places_per_expert();
 }
 
 void LowLatencyDispatch::store_scales(const std::byte* scales, std::int64_t place) const {

@@ -43,6 +43,8 @@ class LowLatencyDispatch final : public backend::LowLatencyDispatchOperation {
   void stage_float8(const Bfloat16* row, std::int64_t token, Stores stores, std::span<std::byte> scratch) const;
   void announce() const;
   void take_counts();
+  void count_received() const;
+  [[nodiscard]] bool has_room(std::int32_t expert, std::span<const std::int64_t> next) const noexcept;
   void fetch_rows();
   void fetch_from(int source, std::span<std::int64_t> next, Stores stores) const;
   void store_scales(const std::byte* scales, std::int64_t place) const;
@@ -54,6 +56,14 @@ class LowLatencyDispatch final : public backend::LowLatencyDispatchOperation {
   std::vector<std::int32_t> expert_of_;  ///< [N, K]
   std::vector<std::int32_t> num_for_;    ///< [E] selections of each expert by this rank
   std::vector<std::int32_t> num_to_;     ///< [R] selections of each rank's experts by this rank
+  /// What a source staged for this rank.
+  struct Parcel {
+    std::uint64_t offset = 0;  ///< in its window
+    std::int64_t num_tokens = 0;
+    std::int64_t first_row = 0;  ///< among its entries
+    std::int64_t num_rows = 0;
+  };
+  std::vector<Parcel> parcels_;  ///< [R], empty for ranks that take no part
   Tensor parcel_;
   Tensor scales_;  ///< [L, columns, R * M]: contiguous, the result is its transposed view
   backend::LowLatencyDispatchResult result_;
