@@ -49,7 +49,7 @@ void bind_size_hints(nb::module_& module) {
              "Bytes that DeepEP asks for in its RDMA buffer, by its formula.");
   module.def("get_low_latency_rdma_size_hint", &get_low_latency_rdma_size_hint, "num_max_dispatch_tokens_per_rank"_a,
              "hidden"_a, "num_ranks"_a, "num_experts"_a,
-             "Bytes that DeepEP asks for in low-latency mode, by its formula. hidden counts elements of bfloat16.");
+             "Bytes of arena for low-latency mode: one dispatch and its combine at a time, in any row format.");
 }
 
 }  // namespace
@@ -78,7 +78,8 @@ void bind_config(nb::module_& module) {
           },
           "hidden_bytes"_a, "num_ranks"_a, "The function of that name for this configuration.")
       .def(
-          "__eq__", [](const Config& a, const Config& b) { return a == b; }, nb::is_operator())
+          "__eq__", [](const Config& a, const Config& b) { return a == b; }, nb::is_operator(),
+          nb::sig("def __eq__(self, other: object, /) -> bool"))
       .def("__repr__", &description);
   module.def("get_dispatch_config", &get_dispatch_config, "num_ranks"_a, "num_sms"_a = 24,
              "DeepEP's recommended configuration for dispatch; numbers of ranks between those of its table are rounded "

@@ -73,12 +73,13 @@ PythonDispatchOutput low_latency_dispatch(PythonBuffer& self, const ArrayLike& x
 
 PythonCombineOutput low_latency_combine(PythonBuffer& self, const ArrayLike& x, const ArrayLike& topk_weights,
                                         const LowLatencyHandle& handle, const std::optional<ArrayLike>& out,
-                                        const OperationOptions& options) {
+                                        bool zero_copy, const OperationOptions& options) {
   const auto make_input = [&] {
     return LowLatencyCombineInput{.x = to_tensor(x, "x"),
                                   .topk_weights = to_tensor(topk_weights, "topk_weights"),
                                   .handle = handle,
-                                  .out = to_optional_tensor(out, "out")};
+                                  .out = to_optional_tensor(out, "out"),
+                                  .zero_copy = zero_copy};
   };
   const auto body = [&](Buffer& buffer, const LowLatencyCombineInput& input) {
     return buffer.low_latency_combine(input, options);
@@ -151,19 +152,21 @@ void bind_low_latency(nb::class_<PythonBuffer>& buffer) {
            "x: bfloat16 [tokens, hidden]. topk_idx: int64 or int32 [tokens, top-k], ids or -1.\n"
            "num_max_dispatch_tokens_per_rank: at least the tokens of any rank, equal on all of them.\n"
            "cumulative_local_expert_recv_stats: int32 [local experts], to which the received counts are added.")
-      .def("low_latency_combine", &low_latency_combine, "x"_a, "topk_weights"_a, "handle"_a, nb::kw_only(),
-           "out"_a = nb::none(), "options"_a = OperationOptions{},
-           "Brings the rows back and sums them, weighted by topk_weights. Collective.\n\n"
-           "x: bfloat16 [local experts, ranks * M, hidden], read in place if it lies in the arena. topk_weights:\n"
-           "float32 [tokens, top-k]. out: bfloat16 [tokens, hidden].")
+      .def(
+          "low_latency_combine", &low_latency_combine, "x"_a, "topk_weights"_a, "handle"_a, nb::kw_only(),
+          "out"_a = nb::none(), "zero_copy"_a = false, "options"_a = OperationOptions{},
+          "Brings the rows back and sums them, weighted by topk_weights. Collective.\n\n"
+          "x: bfloat16 [local experts, ranks * M, hidden], read in place if it lies in the arena. topk_weights:\n"
+          "float32 [tokens, top-k]. out: bfloat16 [tokens, hidden]. zero_copy: x is what next_combine_buffer gave for\n"
+          "this handle, and must not be written again.")
       .def(
           "next_combine_buffer",
           [](PythonBuffer& self, const LowLatencyHandle& handle) {
             return self.run([&](Buffer& b) { return b.next_combine_buffer(handle); });
           },
           "handle"_a,
-          "A tensor bfloat16 [local experts, ranks * M, hidden] in the arena, contents undefined; low_latency_combine "
-          "reads it in place.");
+          "A tensor bfloat16 [local experts, ranks * M, hidden] in the arena, contents undefined, for one "
+          "low_latency_combine with zero_copy.");
 }
 
 }  // namespace crossdock::python

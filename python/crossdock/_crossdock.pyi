@@ -103,7 +103,7 @@ class Config:
     def get_rdma_buffer_size_hint(self, hidden_bytes: int, num_ranks: int) -> int:
         """The function of that name for this configuration."""
 
-    def __eq__(self, arg: Config, /) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
 
     def __repr__(self) -> str: ...
 
@@ -130,7 +130,7 @@ def get_rdma_buffer_size_hint(config: Config, hidden_bytes: int, num_ranks: int)
 
 def get_low_latency_rdma_size_hint(num_max_dispatch_tokens_per_rank: int, hidden: int, num_ranks: int, num_experts: int) -> int:
     """
-    Bytes that DeepEP asks for in low-latency mode, by its formula. hidden counts elements of bfloat16.
+    Bytes of arena for low-latency mode: one dispatch and its combine at a time, in any row format.
     """
 
 class DataType(enum.Enum):
@@ -614,17 +614,18 @@ class Buffer:
         cumulative_local_expert_recv_stats: int32 [local experts], to which the received counts are added.
         """
 
-    def low_latency_combine(self, x: crossdock.typing.ArrayLike, topk_weights: crossdock.typing.ArrayLike, handle: LowLatencyHandle, *, out: crossdock.typing.ArrayLike | None = None, options: OperationOptions = ...) -> LowLatencyCombineOutput:
+    def low_latency_combine(self, x: crossdock.typing.ArrayLike, topk_weights: crossdock.typing.ArrayLike, handle: LowLatencyHandle, *, out: crossdock.typing.ArrayLike | None = None, zero_copy: bool = False, options: OperationOptions = ...) -> LowLatencyCombineOutput:
         """
         Brings the rows back and sums them, weighted by topk_weights. Collective.
 
         x: bfloat16 [local experts, ranks * M, hidden], read in place if it lies in the arena. topk_weights:
-        float32 [tokens, top-k]. out: bfloat16 [tokens, hidden].
+        float32 [tokens, top-k]. out: bfloat16 [tokens, hidden]. zero_copy: x is what next_combine_buffer gave for
+        this handle, and must not be written again.
         """
 
     def next_combine_buffer(self, handle: LowLatencyHandle) -> Tensor:
         """
-        A tensor bfloat16 [local experts, ranks * M, hidden] in the arena, contents undefined; low_latency_combine reads it in place.
+        A tensor bfloat16 [local experts, ranks * M, hidden] in the arena, contents undefined, for one low_latency_combine with zero_copy.
         """
 
     def mask_rank(self, rank: int, masked: bool = True) -> None:

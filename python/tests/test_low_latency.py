@@ -82,7 +82,8 @@ def test_pair(world: World, how: str) -> None:
         y = buffer.next_combine_buffer(out.handle)
         y.numpy()[:] = out.packed_recv_x.numpy()
         result = np.empty_like(world.x[rank])
-        combined = buffer.low_latency_combine(y, world.topk_weights[rank], out.handle, out=result, options=options)
+        combined = buffer.low_latency_combine(y, world.topk_weights[rank], out.handle, out=result, zero_copy=True,
+                                              options=options)
         finish(combined)
         assert same_bits(combined.combined_x.numpy(), expected_sum(world, rank)) and same_bits(result, expected_sum(world, rank))
 

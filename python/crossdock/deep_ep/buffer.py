@@ -72,7 +72,7 @@ class Buffer(ThroughputOperations, LowLatencyOperations):
         """The point that the current stream has reached."""
         return EventOverlap(EventHandle())
 
-    def get_comm_stream(self) -> torch.Stream:
+    def get_comm_stream(self) -> torch.cpu.Stream:
         """The stream of asynchronous operations. torch has only one stream on a CPU, and that is returned."""
         return torch.cpu.current_stream()
 

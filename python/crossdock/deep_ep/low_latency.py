@@ -78,7 +78,8 @@ class LowLatencyOperations(BufferBase):
         """Brings the rows back and sums them, weighted by topk_weights [tokens, top-k]. Collective.
 
         x: bfloat16 [local experts, ranks * M, hidden]. topk_idx: as in the dispatch. zero_copy: the rows are those in
-        the tensor that get_next_low_latency_combine_buffer(handle) returned last, and only the shape of x matters.
+        the tensor that get_next_low_latency_combine_buffer(handle) returned last; only the shape of x matters, and the
+        tensor must not be written again.
 
         Returns (sums [tokens, hidden], event, hook or None).
         """
@@ -95,13 +96,14 @@ class LowLatencyOperations(BufferBase):
             to_core(topk_weights),
             handle.core,
             out=to_core(out),
+            zero_copy=zero_copy,
             options=make_options(None, async_finish, return_recv_hook=return_recv_hook),
         )
         combined = output.combined_x.torch() if out is None else out
         return combined, make_overlap(output.event, async_finish, (x, topk_weights)), output.hook
 
     def get_next_low_latency_combine_buffer(self, handle: tuple) -> torch.Tensor:
-        """A tensor bfloat16 [local experts, ranks * M, hidden] in the arena, for a combine with zero_copy."""
+        """A tensor bfloat16 [local experts, ranks * M, hidden] in the arena, for one combine with zero_copy."""
         known = self._low_latency_handle(handle)
         known.combine_buffer = self.runtime.next_combine_buffer(known.core)
         return to_torch(known.combine_buffer)
@@ -126,8 +128,8 @@ class LowLatencyOperations(BufferBase):
     def get_low_latency_rdma_size_hint(
         num_max_dispatch_tokens_per_rank: int, hidden: int, num_ranks: int, num_experts: int
     ) -> int:
-        """DeepEP's number of bytes, which as an arena holds the results of two pairs."""
-        return crossdock.get_low_latency_rdma_size_hint(
+        """Bytes for two pairs in flight, as many as DeepEP has; about as many bytes as DeepEP asks for."""
+        return 2 * crossdock.get_low_latency_rdma_size_hint(
             num_max_dispatch_tokens_per_rank, hidden, num_ranks, num_experts
         )
 
@@ -150,7 +152,7 @@ class LowLatencyOperations(BufferBase):
         return handle
 
     def _zero_copy_rows(self, x: torch.Tensor, handle: LowLatencyHandle) -> crossdock.Tensor:
-        rows = handle.combine_buffer
+        rows, handle.combine_buffer = handle.combine_buffer, None
         if rows is None:
             self._refuse("low_latency_combine: zero_copy needs get_next_low_latency_combine_buffer(handle) before")
         if tuple(x.shape) != rows.shape:

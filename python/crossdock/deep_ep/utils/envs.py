@@ -22,7 +22,9 @@ def init_dist(local_rank: int, num_local_ranks: int, seed: int = 0) -> tuple[int
     torch.set_default_dtype(torch.bfloat16)
     torch.set_default_device("cpu")
     init_seed(seed)
-    return rank, size, dist.new_group(list(range(size)))
+    group = dist.new_group(list(range(size)))
+    assert isinstance(group, dist.ProcessGroup)  # it is another thing only on ranks outside of it
+    return rank, size, group
 
 
 def init_seed(global_seed: int) -> None:
