@@ -63,6 +63,9 @@ struct OperationOptions {
   std::optional<Event> previous_event{};  ///< the operation starts after this
   std::optional<Milliseconds> timeout{};  ///< BufferOptions::timeout if not set
   Stream stream{};
+  /// int64 [R], contiguous: the nanoseconds that this rank waits for each rank are added. Ranks are looked at in turn,
+  /// so a wait that overlaps an earlier one is not counted again.
+  std::optional<Tensor> wait_recv_cost_stats{};
 };
 
 /// Input of a dispatch on a rank with N tokens, H hidden, K top-k, S scales; R ranks, E experts.
@@ -80,6 +83,8 @@ struct DispatchInput {
   /// Rows of the received tensors, whatever is received (as many or fewer): nothing of the result then depends on the
   /// counts. Requires top-k. Rows that are not received have top-k ids -1 and weights 0, and are else undefined.
   std::optional<std::int64_t> num_worst_tokens{};
+  /// int32 [L], contiguous: the selections that each local expert receives are added, not rounded up.
+  std::optional<Tensor> cumulative_local_expert_recv_stats{};
   std::optional<Config> config{};
 };
 
@@ -175,6 +180,10 @@ class CROSSDOCK_EXPORT Buffer {
   /// A tensor bfloat16 [L, R * M, H] in the arena, contents undefined, for LowLatencyCombineInput::zero_copy: experts
   /// write into it and one combine of this handle reads it in place. Throws kCapacity as combine_input.
   [[nodiscard]] Tensor next_combine_buffer(const LowLatencyHandle& handle);
+  /// For callers of DeepEP, where signals must be zeroed between modes and shapes. Here they only count up: nothing is
+  /// done, on any rank. Throws kInvalidArgument for negative arguments.
+  void clean_low_latency_buffer(std::int64_t num_max_dispatch_tokens_per_rank, std::int64_t hidden,
+                                int num_experts) const;
 
   /// Goes on without a rank, from this rank's next operation on, or lets it in again (`masked` false). A masked rank
   /// counts as one without tokens, and a selection of one of its experts as -1; shapes do not change, and a combine

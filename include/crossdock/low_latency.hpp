@@ -98,10 +98,14 @@ struct LowLatencyCombineInput {
                ///< the operation then waits until all ranks have read it; else its used rows are staged with one copy
   Tensor topk_weights{};  ///< float32 [N, K], contiguous
   LowLatencyHandle handle{};
+  /// As in the dispatch, int64 or int32 [N, K]: checked against a digest in the handle, and else not needed.
+  std::optional<Tensor> topk_idx{};
   std::optional<Tensor> out{};  ///< bfloat16 [N, H], contiguous; allocated if absent
   /// x is what Buffer::next_combine_buffer gave for this handle, and belongs to the operation from now on: it is read
   /// in place by ranks that are not waited for, and must not be written again.
   bool zero_copy = false;
+  /// Rows travel as LogFMT-10 (docs/codecs.md), this rank's own too; equal on all ranks. Not with zero_copy.
+  bool use_logfmt = false;
 };
 
 /// combined_x[t] starts from +0 in float32; for each column k of topk_idx whose id is not -1, in order, it becomes

@@ -29,6 +29,8 @@ struct DispatchRequest {
   std::optional<Tensor> topk_weights;  ///< float32 [N, K], contiguous
   int expert_alignment = 1;
   std::optional<std::int64_t> num_worst_tokens;
+  std::optional<Tensor> statistics;  ///< int32 [L], contiguous
+  std::optional<Tensor> wait_costs;  ///< int64 [R], contiguous
   int num_sms = 0;  ///< multiprocessors that a device may use for it, 0: as many as the backend finds right
   /// Routing and expert counts of this rank; for a cached dispatch, everything.
   std::shared_ptr<const DispatchHandle::State> handle;
@@ -56,6 +58,7 @@ struct CombineRequest {
   std::optional<Tensor> out_weights;  ///< float32 [N, K], contiguous; exactly if topk_weights is set
   int num_sms = 0;                    ///< as in a dispatch
   std::shared_ptr<const DispatchHandle::State> handle;
+  std::optional<Tensor> wait_costs;  ///< int64 [R], contiguous
 };
 
 struct LowLatencyDispatchRequest {
@@ -64,6 +67,7 @@ struct LowLatencyDispatchRequest {
   Tensor topk_idx;  ///< [N, K], int64 or int32, contiguous, ids in [-1, E)
   RowFormat format = RowFormat::kBfloat16;
   std::optional<Tensor> statistics;  ///< int32 [L], contiguous
+  std::optional<Tensor> wait_costs;  ///< int64 [R], contiguous
   bool x_stays = false;              ///< the caller leaves x alone until receive() has returned
   std::shared_ptr<LowLatencyHandle::State> handle;
 };
@@ -75,9 +79,11 @@ struct LowLatencyDispatchResult {
 
 struct LowLatencyCombineRequest {
   std::uint64_t epoch = 0;
-  Tensor x;                ///< bfloat16 [L, R * M, H], contiguous
-  Tensor topk_weights;     ///< float32 [N, K], contiguous
-  Tensor out;              ///< bfloat16 [N, H], contiguous
+  Tensor x;                          ///< bfloat16 [L, R * M, H], contiguous
+  Tensor topk_weights;               ///< float32 [N, K], contiguous
+  Tensor out;                        ///< bfloat16 [N, H], contiguous
+  std::optional<Tensor> wait_costs;  ///< int64 [R], contiguous
+  bool use_logfmt = false;
   bool x_stays = false;    ///< the caller leaves x alone until receive() has returned
   bool zero_copy = false;  ///< x is a slab that next_combine_buffer() gave; it belongs to the operation
   std::shared_ptr<const LowLatencyHandle::State> handle;

@@ -15,6 +15,7 @@ class LowLatencyHandle::State {
   std::uint64_t buffer_id = 0;  ///< of the buffer, equal to no other buffer's of this process
   std::uint64_t epoch = 0;      ///< of the dispatch, equal on all ranks
   std::int64_t num_tokens = 0;
+  std::uint64_t ids_digest = 0;  ///< of topk_idx, see core/ids_digest.hpp
   int num_topk = 0;
   std::int64_t hidden = 0;
   std::int64_t max_tokens = 0;  ///< M

@@ -52,6 +52,13 @@ LowLatencyCombineOutput Buffer::low_latency_combine(const LowLatencyCombineInput
                                                     const OperationOptions& options) {
   return impl_->low_latency_combine(input, options);
 }
+void Buffer::clean_low_latency_buffer(std::int64_t num_max_dispatch_tokens_per_rank, std::int64_t hidden,
+                                      int num_experts) const {
+  require(num_max_dispatch_tokens_per_rank >= 0 && hidden >= 0 && num_experts >= 0,
+          "clean_low_latency_buffer for {} tokens, hidden {}, {} experts: none may be negative",
+          num_max_dispatch_tokens_per_rank, hidden, num_experts);
+}
+
 Tensor Buffer::next_combine_buffer(const LowLatencyHandle& handle) { return impl_->next_combine_buffer(handle); }
 
 Event Buffer::capture(Stream stream) { return impl_->capture(stream); }

@@ -80,7 +80,7 @@ DispatchLayout Buffer::Impl::get_dispatch_layout(const Tensor& topk_idx, int num
                                                  const OperationOptions& options) {
   static_cast<void>(backend());  // throws if it was destroyed
   try {
-    check_options(options);
+    check_options(options, limits_);
     await_start(options);
     check_topk_idx(topk_idx, num_experts, limits_);
     return local_device_->compute_layout(topk_idx, num_experts);
@@ -90,7 +90,7 @@ DispatchLayout Buffer::Impl::get_dispatch_layout(const Tensor& topk_idx, int num
 }
 
 backend::DispatchRequest Buffer::Impl::make_request(std::uint64_t epoch, const DispatchInput& input) {
-  check_dispatch(input, limits_);
+  check_dispatch(input, local_experts_unchecked(num_experts_of(input)), limits_);
   auto state = std::make_shared<DispatchHandle::State>(topology_.num_ranks);
   state->buffer_id = buffer_id_;
   state->epoch = epoch;
@@ -110,6 +110,7 @@ backend::DispatchRequest Buffer::Impl::make_request(std::uint64_t epoch, const D
   request.topk_weights = input.topk_weights;
   request.expert_alignment = input.expert_alignment;
   request.num_worst_tokens = input.num_worst_tokens;
+  request.statistics = input.cumulative_local_expert_recv_stats;
   if (input.config) request.num_sms = input.config->num_sms;
   request.handle = state;
   request.new_handle = std::move(state);
@@ -161,9 +162,11 @@ DispatchOutput Buffer::Impl::dispatch(const DispatchInput& input, const Operatio
   const auto begin = std::chrono::steady_clock::now();
   const auto request = or_refuse(epoch, "dispatch", timeout_of(options), [&] {
     hooks_.check_dropped();
-    check_options(options);
+    check_options(options, limits_);
     await_start(options);
-    return make_request(epoch, input);
+    backend::DispatchRequest checked = make_request(epoch, input);
+    checked.wait_costs = options.wait_recv_cost_stats;
+    return checked;
   });
   return run_dispatch(request, options, microseconds_since(begin));
 }
@@ -173,9 +176,11 @@ DispatchOutput Buffer::Impl::dispatch(const CachedDispatchInput& input, const Op
   const auto begin = std::chrono::steady_clock::now();
   const auto request = or_refuse(epoch, "cached dispatch", timeout_of(options), [&] {
     hooks_.check_dropped();
-    check_options(options);
+    check_options(options, limits_);
     await_start(options);
-    return make_request(epoch, input);
+    backend::DispatchRequest checked = make_request(epoch, input);
+    checked.wait_costs = options.wait_recv_cost_stats;
+    return checked;
   });
   return run_dispatch(request, options, microseconds_since(begin));
 }
@@ -206,8 +211,10 @@ CombineOutput Buffer::Impl::combine(const CombineInput& input, const OperationOp
   const Milliseconds timeout = timeout_of(options);
   const auto request = or_refuse(epoch, "combine", timeout, [&] {
     hooks_.check_dropped();
-    check_options(options);
-    return make_request(epoch, input);
+    check_options(options, limits_);
+    backend::CombineRequest checked = make_request(epoch, input);
+    checked.wait_costs = options.wait_recv_cost_stats;
+    return checked;
   });
   const auto run = [this, request, timeout, previous_event = options.previous_event, stream = capture(options.stream)] {
     or_refuse(request.epoch, "combine", timeout, [&] {

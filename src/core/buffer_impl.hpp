@@ -70,9 +70,14 @@ class Buffer::Impl {
   [[nodiscard]] DispatchOutput run_dispatch(const backend::DispatchRequest& request, const OperationOptions& options,
                                             double layout_us);
   [[nodiscard]] backend::LowLatencyDispatchRequest make_request(std::uint64_t epoch,
-                                                                const LowLatencyDispatchInput& input, bool x_stays);
+                                                                const LowLatencyDispatchInput& input,
+                                                                const OperationOptions& options);
   [[nodiscard]] backend::LowLatencyCombineRequest make_request(std::uint64_t epoch, const LowLatencyCombineInput& input,
-                                                               bool x_stays);
+                                                               const OperationOptions& options);
+  /// The request of a low-latency operation, or its refusal.
+  template <class Input>
+  [[nodiscard]] auto checked_request(std::uint64_t epoch, std::string_view name, const Input& input,
+                                     const OperationOptions& options);
   /// Runs the second half now, on the worker, or when the hook is called.
   void receive(const std::shared_ptr<backend::ReceiveOperation>& operation, std::string_view name, std::uint64_t epoch,
                const OperationOptions& options, Event& event, ReceiveHook& hook);

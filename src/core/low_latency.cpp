@@ -5,6 +5,7 @@
 #include "backend/low_latency_state.hpp"
 #include "base/error.hpp"
 #include "core/buffer_impl.hpp"
+#include "core/ids_digest.hpp"
 
 namespace crossdock {
 
@@ -30,31 +31,62 @@ void Buffer::Impl::check_handle(const LowLatencyHandle& handle) const {
 }
 
 backend::LowLatencyDispatchRequest Buffer::Impl::make_request(std::uint64_t epoch, const LowLatencyDispatchInput& input,
-                                                              bool x_stays) {
+                                                              const OperationOptions& options) {
   check_low_latency_dispatch(input, local_experts_unchecked(input.num_experts), limits_);
   auto state = std::make_shared<LowLatencyHandle::State>();
   state->buffer_id = buffer_id_;
   state->epoch = epoch;
   state->num_tokens = input.x.size(0);
+  state->ids_digest = digest_of_ids(input.topk_idx);
   state->num_topk = static_cast<int>(input.topk_idx.size(1));
   state->hidden = input.x.size(1);
   state->max_tokens = input.num_max_dispatch_tokens_per_rank;
   state->num_experts = input.num_experts;
-  return {epoch,   input.x,         input.topk_idx, input.format, input.cumulative_local_expert_recv_stats,
-          x_stays, std::move(state)};
+
+  backend::LowLatencyDispatchRequest request;
+  request.epoch = epoch;
+  request.x = input.x;
+  request.topk_idx = input.topk_idx;
+  request.format = input.format;
+  request.statistics = input.cumulative_local_expert_recv_stats;
+  request.wait_costs = options.wait_recv_cost_stats;
+  request.x_stays = options.completion != Completion::kHook;
+  request.handle = std::move(state);
+  return request;
 }
 
 backend::LowLatencyCombineRequest Buffer::Impl::make_request(std::uint64_t epoch, const LowLatencyCombineInput& input,
-                                                             bool x_stays) {
+                                                             const OperationOptions& options) {
   check_handle(input.handle);
   input.handle.state()->completion.wait();
   const LowLatencyHandle::State& handle = *input.handle.state();
   require(handle.is_received, "the dispatch of the handle has not been received: its hook must be called first");
   check_low_latency_combine(input, handle, local_experts_unchecked(handle.num_experts), limits_);
   if (input.zero_copy) combine_buffers_.take(input.x, handle.epoch);
-  Tensor out = input.out ? *input.out
-                         : local_device_->allocate(DataType::kBfloat16, std::array{handle.num_tokens, handle.hidden});
-  return {epoch, input.x, input.topk_weights, std::move(out), x_stays, input.zero_copy, input.handle.state()};
+
+  backend::LowLatencyCombineRequest request;
+  request.epoch = epoch;
+  request.x = input.x;
+  request.topk_weights = input.topk_weights;
+  request.out = input.out ? *input.out
+                          : local_device_->allocate(DataType::kBfloat16, std::array{handle.num_tokens, handle.hidden});
+  request.wait_costs = options.wait_recv_cost_stats;
+  request.use_logfmt = input.use_logfmt;
+  request.x_stays = options.completion != Completion::kHook;
+  request.zero_copy = input.zero_copy;
+  request.handle = input.handle.state();
+  return request;
+}
+
+template <class Input>
+auto Buffer::Impl::checked_request(std::uint64_t epoch, std::string_view name, const Input& input,
+                                   const OperationOptions& options) {
+  return or_refuse(epoch, name, timeout_of(options), [&] {
+    hooks_.check_dropped();
+    check_low_latency_options(options, limits_);
+    await_start(options);
+    return make_request(epoch, input, options);
+  });
 }
 
 void Buffer::Impl::receive(const std::shared_ptr<backend::ReceiveOperation>& operation, std::string_view name,
@@ -75,12 +107,7 @@ LowLatencyDispatchOutput Buffer::Impl::low_latency_dispatch(const LowLatencyDisp
                                                             const OperationOptions& options) {
   constexpr std::string_view kName = "low_latency_dispatch";
   const std::uint64_t epoch = next_epoch(kName);
-  const auto request = or_refuse(epoch, kName, timeout_of(options), [&] {
-    hooks_.check_dropped();
-    check_low_latency_options(options);
-    await_start(options);
-    return make_request(epoch, input, options.completion != Completion::kHook);
-  });
+  const auto request = checked_request(epoch, kName, input, options);
   std::shared_ptr<backend::LowLatencyDispatchOperation> operation =
       backend_->send_low_latency_dispatch(request, Deadline(timeout_of(options)));
   LowLatencyDispatchOutput output{operation->result().x,
@@ -98,12 +125,7 @@ LowLatencyCombineOutput Buffer::Impl::low_latency_combine(const LowLatencyCombin
                                                           const OperationOptions& options) {
   constexpr std::string_view kName = "low_latency_combine";
   const std::uint64_t epoch = next_epoch(kName);
-  const auto request = or_refuse(epoch, kName, timeout_of(options), [&] {
-    hooks_.check_dropped();
-    check_low_latency_options(options);
-    await_start(options);
-    return make_request(epoch, input, options.completion != Completion::kHook);
-  });
+  const auto request = checked_request(epoch, kName, input, options);
   LowLatencyCombineOutput output{request.out, Event(), ReceiveHook()};
   receive(backend_->send_low_latency_combine(request, Deadline(timeout_of(options))), kName, epoch, options,
           output.event, output.hook);

@@ -1,6 +1,7 @@
 #include <limits>
 
 #include "base/error.hpp"
+#include "core/ids_digest.hpp"
 #include "core/validation.hpp"
 
 namespace crossdock {
@@ -23,15 +24,26 @@ void check_ids(const Tensor& topk_idx, int num_experts, std::int64_t max_tokens)
   }
 }
 
+void check_same_ids(const Tensor& topk_idx, const LowLatencyHandle::State& handle) {
+  require((topk_idx.dtype() == DataType::kInt64 || topk_idx.dtype() == DataType::kInt32) &&
+              topk_idx.dimensions() == 2 && topk_idx.size(0) == handle.num_tokens &&
+              topk_idx.size(1) == handle.num_topk && topk_idx.is_contiguous(),
+          "topk_idx is {}, contiguous int64 or int32 [{}, {}] is allowed", topk_idx.description(), handle.num_tokens,
+          handle.num_topk);
+  require(digest_of_ids(topk_idx) == handle.ids_digest,
+          "topk_idx has other ids than the dispatch of epoch {} that the handle is of", handle.epoch);
+}
+
 }  // namespace
 
-void check_low_latency_options(const OperationOptions& options) {
+void check_low_latency_options(const OperationOptions& options, const Limits& limits) {
   if (options.completion == Completion::kHook) {
     require(options.allocation == Allocation::kCallerStream,
             "a hook runs on the caller's stream, not the communication stream");
+    check_common_options(options, limits);
     return;
   }
-  check_options(options);
+  check_options(options, limits);
 }
 
 void check_low_latency_dispatch(const LowLatencyDispatchInput& input, int num_local_experts, const Limits& limits) {
@@ -53,12 +65,8 @@ void check_low_latency_dispatch(const LowLatencyDispatchInput& input, int num_lo
   } else {
     check_ids<std::int32_t>(input.topk_idx, input.num_experts, most);
   }
-  if (!input.cumulative_local_expert_recv_stats) return;
-  const Tensor& statistics = *input.cumulative_local_expert_recv_stats;
-  require(statistics.dtype() == DataType::kInt32 && statistics.dimensions() == 1 &&
-              statistics.size(0) == num_local_experts && statistics.is_contiguous(),
-          "cumulative_local_expert_recv_stats is {}, contiguous int32 [{}] is allowed", statistics.description(),
-          num_local_experts);
+  check_statistics(input.cumulative_local_expert_recv_stats, "cumulative_local_expert_recv_stats", DataType::kInt32,
+                   num_local_experts, limits);
 }
 
 void check_low_latency_combine(const LowLatencyCombineInput& input, const LowLatencyHandle::State& handle,
@@ -79,6 +87,9 @@ void check_low_latency_combine(const LowLatencyCombineInput& input, const LowLat
     require(tensor.device() == limits.device, "{} lies on another device than the buffer's", name);
   };
   check_tokens(input.topk_weights, "topk_weights", DataType::kFloat32, handle.num_topk);
+  require(!(input.zero_copy && input.use_logfmt),
+          "use_logfmt with zero_copy: LogFMT is a copy; one of them is allowed");
+  if (input.topk_idx) check_same_ids(*input.topk_idx, handle);
   if (input.out) check_tokens(*input.out, "out", DataType::kBfloat16, handle.hidden);
 }
 

@@ -124,14 +124,28 @@ void check_x(const Tensor& x, const Limits& limits) {
   check_device(x, "x", limits);
 }
 
-void check_options(const OperationOptions& options) {
+void check_statistics(const std::optional<Tensor>& statistics, const char* name, DataType dtype, int entries,
+                      const Limits& limits) {
+  if (!statistics) return;
+  require(statistics->dtype() == dtype && statistics->dimensions() == 1 && statistics->size(0) == entries &&
+              statistics->is_contiguous(),
+          "{} is {}, contiguous {} [{}] is allowed", name, statistics->description(), name_of(dtype), entries);
+  check_device(*statistics, name, limits);
+}
+
+void check_common_options(const OperationOptions& options, const Limits& limits) {
+  require(!options.timeout || options.timeout->count() >= 0, "the timeout of {} ms is negative",
+          options.timeout.value_or(Milliseconds{0}).count());
+  check_statistics(options.wait_recv_cost_stats, "wait_recv_cost_stats", DataType::kInt64, limits.num_ranks, limits);
+}
+
+void check_options(const OperationOptions& options, const Limits& limits) {
   require(options.completion != Completion::kHook, "hooks belong to the low-latency operations");
   if (options.allocation == Allocation::kCommunicationStream) {
     require(options.completion == Completion::kAsynchronous && options.previous_event.has_value(),
             "allocation on the communication stream needs kAsynchronous and a previous_event");
   }
-  require(!options.timeout || options.timeout->count() >= 0, "the timeout of {} ms is negative",
-          options.timeout.value_or(Milliseconds{0}).count());
+  check_common_options(options, limits);
 }
 
 int num_experts_of(const DispatchInput& input) {
@@ -152,7 +166,7 @@ void check_topk_idx(const Tensor& topk_idx, int num_experts, const Limits& limit
   check_device(topk_idx, "topk_idx", limits);
 }
 
-void check_dispatch(const DispatchInput& input, const Limits& limits) {
+void check_dispatch(const DispatchInput& input, int num_local_experts, const Limits& limits) {
   check_x(input.x, limits);
   require(input.expert_alignment >= 1, "expert_alignment is {}, at least 1 is allowed", input.expert_alignment);
   if (input.x_scales) check_scales(*input.x_scales, input.x.size(0), limits);
@@ -161,6 +175,8 @@ void check_dispatch(const DispatchInput& input, const Limits& limits) {
   check_topk(input, limits);
   require(!input.num_worst_tokens || *input.num_worst_tokens >= 0, "num_worst_tokens is {}, at least 0 is allowed",
           input.num_worst_tokens.value_or(0));
+  check_statistics(input.cumulative_local_expert_recv_stats, "cumulative_local_expert_recv_stats", DataType::kInt32,
+                   num_local_experts, limits);
   if (input.config) input.config->validate();
 }
 

@@ -2,6 +2,8 @@
 // what is allowed; the caller adds the rank.
 #pragma once
 
+#include <optional>
+
 #include <crossdock/buffer.hpp>
 
 #include "backend/handle_state.hpp"
@@ -17,14 +19,19 @@ struct Limits {
 };
 
 /// Of throughput operations, which have no hooks.
-void check_options(const OperationOptions& options);
+void check_options(const OperationOptions& options, const Limits& limits);
 /// [tokens, hidden], rows contiguous.
 void check_x(const Tensor& x, const Limits& limits);
 void check_topk_idx(const Tensor& topk_idx, int num_experts, const Limits& limits);
-void check_dispatch(const DispatchInput& input, const Limits& limits);
+void check_dispatch(const DispatchInput& input, int num_local_experts, const Limits& limits);
 void check_cached_dispatch(const CachedDispatchInput& input, const Limits& limits);
 void check_combine(const CombineInput& input, const Limits& limits);
-void check_low_latency_options(const OperationOptions& options);
+void check_low_latency_options(const OperationOptions& options, const Limits& limits);
+/// What check_options and check_low_latency_options have in common.
+void check_common_options(const OperationOptions& options, const Limits& limits);
+/// One dimension of so many entries, contiguous, on the buffer's device.
+void check_statistics(const std::optional<Tensor>& statistics, const char* name, DataType dtype, int entries,
+                      const Limits& limits);
 void check_low_latency_dispatch(const LowLatencyDispatchInput& input, int num_local_experts, const Limits& limits);
 void check_low_latency_combine(const LowLatencyCombineInput& input, const LowLatencyHandle::State& handle,
                                int num_local_experts, const Limits& limits);

@@ -28,14 +28,14 @@ struct World {
   bool has_int32_ids = false;
 };
 
-Bfloat16 draw_value(Draw& draw) {
-  if (draw.chance(2)) return {static_cast<std::uint16_t>(draw.between(0, 0xFFFF))};
-  return to_bfloat16(static_cast<float>(draw.between(-1000, 1000)) / 64.0F);
-}
-
-std::vector<Bfloat16> draw_values(Draw& draw, std::int64_t count) {
+/// Any bits now and then; else a magnitude of at most `most`.
+std::vector<Bfloat16> draw_values(Draw& draw, std::int64_t count, float most = 16.0F) {
+  const int odd = draw.chance(50) ? 2 : 0;
   std::vector<Bfloat16> values(static_cast<std::size_t>(count));
-  for (auto& value : values) value = draw_value(draw);
+  for (auto& value : values) {
+    value = draw.chance(odd) ? Bfloat16{static_cast<std::uint16_t>(draw.between(0, 0xFFFF))}
+                             : to_bfloat16(static_cast<float>(draw.between(-1000, 1000)) / 1000.0F * most);
+  }
   return values;
 }
 
@@ -72,6 +72,7 @@ World draw_world(std::uint64_t seed) {
   c.num_topk = d.num_topk;
   c.hidden = d.hidden;
   c.max_tokens = d.max_tokens;
+  if (draw.chance(25)) c.format = oracle::WireFormat::kLogFmt;
   for (int r = 0; r < num_ranks; ++r) {
     const auto& from = d.ranks[static_cast<std::size_t>(r)];
     oracle::CombineRank rank;
@@ -81,7 +82,8 @@ World draw_world(std::uint64_t seed) {
       rank.topk_weights.push_back(static_cast<float>(draw.between(-64, 64)) / 37.0F);
     }
     const auto local = static_cast<std::int64_t>(world.dispatched[static_cast<std::size_t>(r)].count.size());
-    rank.x = draw_values(draw, local * num_ranks * d.max_tokens * d.hidden);
+    // LogFMT leaves rows with magnitudes of 1 and more as they are.
+    rank.x = draw_values(draw, local * num_ranks * d.max_tokens * d.hidden, draw.chance(50) ? 0.9F : 16.0F);
     c.ranks.push_back(std::move(rank));
   }
   world.combined = oracle::combine(c, world.dispatched);
@@ -189,10 +191,11 @@ class RankRun {
     const auto& mine = world_.combine.ranks[rank_];
     LowLatencyCombineInput input;
     input.handle = output.handle;
+    input.use_logfmt = world_.combine.format == oracle::WireFormat::kLogFmt;
     const Tensor arena_x = buffer_.next_combine_buffer(output.handle);
     if (seed_ % 2 == 0) {
       input.x = arena_x;
-      input.zero_copy = seed_ % 4 == 0;
+      input.zero_copy = seed_ % 4 == 0 && !input.use_logfmt;
       if (!mine.x.empty()) std::memcpy(arena_x.data(), mine.x.data(), arena_x.num_bytes());
     } else {
       input.x = Tensor::own(nullptr, const_cast<Bfloat16*>(mine.x.data()), DataType::kBfloat16, arena_x.shape());

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include <crossdock/low_latency.hpp>
 #include <crossdock/types.hpp>
 
 #include "backend/host/signals.hpp"
@@ -34,6 +35,17 @@ std::string describe_optional(std::int32_t count) { return count < 0 ? "none" : 
 
 std::string describe_flag(std::uint32_t flag) { return flag != 0 ? "present" : "absent"; }
 
+std::string describe_row_format(const Announcement& a) {
+  if (a.kind == OperationKind::kLowLatencyCombine) return a.row_format != 0 ? "LogFMT" : "bfloat16";
+  switch (static_cast<RowFormat>(a.row_format)) {
+    case RowFormat::kBfloat16: return "bfloat16";
+    case RowFormat::kFloat8: return "FP8";
+    case RowFormat::kFloat8PowerOfTwo: return "FP8 with scales that are powers of two";
+    case RowFormat::kFloat8Ue8m0: return "FP8 with UE8M0 scales";
+  }
+  return "unknown";
+}
+
 /// One thing that must be equal on all ranks: its name for people and how its value reads.
 struct Field {
   std::string_view name;
@@ -52,7 +64,7 @@ constexpr Field kFields[] = {
     {"num_worst_tokens", [](const Announcement& a) { return describe_flag(a.has_worst_tokens); }},
     {"topk_weights", [](const Announcement& a) { return describe_flag(a.has_weights); }},
     {"num_max_dispatch_tokens_per_rank", [](const Announcement& a) { return std::to_string(a.max_tokens); }},
-    {"the row format", [](const Announcement& a) { return std::to_string(a.row_format); }},
+    {"the row format", describe_row_format},
     {"the epoch of the handle's dispatch", [](const Announcement& a) { return std::to_string(a.handle_epoch); }},
 };
 

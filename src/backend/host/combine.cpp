@@ -53,7 +53,7 @@ Buffer::PhaseTimes Combine::run_phases(const Deadline& deadline) {
   group_.signals.signal(Phase::kDone, request_.epoch);
   times.copy_us = watch.lap();
   // The rows of this rank may change or go once no one reads them any more.
-  group_.signals.wait_all(Phase::kDone, request_.epoch, kName, deadline);
+  group_.signals.wait_all(Phase::kDone, request_.epoch, kName, deadline, wait_costs_of(request_.wait_costs));
   group_.signals.retire(request_.epoch);
   times.wait_us = watch.lap();
   return times;
@@ -113,7 +113,7 @@ void Combine::announce(const Deadline& deadline) {
 }
 
 void Combine::await_announcements(const Deadline& deadline) {
-  group_.await_agreement(request_.epoch, kName, deadline);
+  group_.await_agreement(request_.epoch, kName, deadline, wait_costs_of(request_.wait_costs));
   excluded_ = find_excluded(group_.signals, group_.num_ranks(), request_.epoch);
   if (!excluded_.empty()) route_ = without(request_.handle->route, excluded_);
   for (int rank = 0; rank < group_.num_ranks(); ++rank) {

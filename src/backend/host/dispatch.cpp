@@ -93,7 +93,7 @@ void Dispatch::move_rows(const Deadline& deadline) {
   times_.copy_cpu_us = cpu.elapsed();
   group_->signals.signal(Phase::kSend, request_.epoch);
   times_.copy_us = watch.lap();
-  group_->signals.wait_all(Phase::kSend, request_.epoch, kName, deadline);
+  group_->signals.wait_all(Phase::kSend, request_.epoch, kName, deadline, wait_costs_of(request_.wait_costs));
   group_->signals.retire(request_.epoch);
   times_.wait_us = watch.lap();
 }
@@ -127,7 +127,7 @@ void Dispatch::write_announcement() {
 }
 
 void Dispatch::exchange_counts(const Deadline& deadline) {
-  group_->signals.wait_all(Phase::kAnnounce, request_.epoch, kName, deadline);
+  group_->signals.wait_all(Phase::kAnnounce, request_.epoch, kName, deadline, wait_costs_of(request_.wait_costs));
   try {
     check_agreement(group_->windows, group_->signals, request_.epoch, kName);
     excluded_ = find_excluded(group_->signals, group_->num_ranks(), request_.epoch);
@@ -135,6 +135,7 @@ void Dispatch::exchange_counts(const Deadline& deadline) {
     if (!excluded_.empty()) leave_out_excluded();
     if (!request_.is_cached()) check_worst_case();
     group_->signals.check_records(request_.epoch, kName);
+    if (request_.statistics) add_statistics();
   } catch (const Error&) {
     group_->signals.retire(request_.epoch);  // every rank throws here, so the group goes on
     group_->signals.check_records(request_.epoch, kName);
@@ -166,6 +167,18 @@ void Dispatch::read_counts() {
     request_.new_handle->num_tokens_of[static_cast<std::size_t>(src)] = slot.announcement.num_tokens;
   }
   if (!is_worst_case()) count_experts();
+}
+
+void Dispatch::add_statistics() const {
+  auto* totals = request_.statistics->data_as<std::int32_t>();
+  const auto begin = static_cast<std::size_t>(experts_.begin(group_->rank()));
+  for (int src = 0; src < group_->num_ranks(); ++src) {
+    if (group_->signals.is_excluded(src, request_.epoch)) continue;
+    const auto counts = group_->windows.layout.expert_counts(group_->windows.slot(src, request_.epoch));
+    for (std::size_t e = 0; e < static_cast<std::size_t>(request_.statistics->size(0)); ++e) {
+      totals[e] += counts[begin + e];
+    }
+  }
 }
 
 void Dispatch::count_experts() {
@@ -241,7 +254,7 @@ void Dispatch::place(const Deadline& deadline) {
   }
   group_->signals.signal(Phase::kPlace, request_.epoch);
   is_placed_ = true;
-  group_->signals.wait_all(Phase::kPlace, request_.epoch, kName, deadline);
+  group_->signals.wait_all(Phase::kPlace, request_.epoch, kName, deadline, wait_costs_of(request_.wait_costs));
   try {
     check_places();
   } catch (const Error&) {

@@ -57,6 +57,7 @@ class Dispatch : public backend::DispatchOperation {
   void read_counts();
   void check_worst_case() const;
   void count_experts();
+  void add_statistics() const;
   void allocate_results(std::int64_t num_rows);
   void write_placement();
   void place(const Deadline& deadline);

@@ -64,8 +64,9 @@ Error Group::refuse_as(std::string_view operation, std::uint64_t epoch, const Er
   return named;
 }
 
-void Group::await_agreement(std::uint64_t epoch, std::string_view operation, const Deadline& deadline) {
-  signals.wait_all(Phase::kAnnounce, epoch, operation, deadline);
+void Group::await_agreement(std::uint64_t epoch, std::string_view operation, const Deadline& deadline,
+                            WaitCosts costs) {
+  signals.wait_all(Phase::kAnnounce, epoch, operation, deadline, costs);
   try {
     check_agreement(windows, signals, epoch, operation);
   } catch (const Error&) {

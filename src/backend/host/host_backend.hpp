@@ -37,7 +37,7 @@ struct Group {
   void open_epoch(std::uint64_t epoch, std::string_view operation, const Deadline& deadline);
   /// Waits for all ranks to announce, and compares. Where they do not agree every rank throws, so the epoch is over and
   /// the group goes on.
-  void await_agreement(std::uint64_t epoch, std::string_view operation, const Deadline& deadline);
+  void await_agreement(std::uint64_t epoch, std::string_view operation, const Deadline& deadline, WaitCosts costs = {});
   /// For a rank that throws after it has announced: waits until those who have announced too read its rows no more.
   void await_readers(std::uint64_t epoch, const Deadline& deadline) const;
   void refuse(std::uint64_t epoch, const Error& reason, const Deadline& deadline);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "backend/host/low_latency_kernels.hpp"
+#include "backend/host/low_latency_logfmt.hpp"
 #include "base/error.hpp"
 
 namespace crossdock::host {
@@ -38,6 +39,7 @@ void LowLatencyCombine::send(const Deadline& deadline) {
   a.num_topk = request_.handle->num_topk;
   a.handle_epoch = request_.handle->epoch;
   a.num_tokens = request_.handle->num_tokens;
+  a.row_format = request_.use_logfmt ? 1 : 0;
   a.x_offset = group_->offset_of(x_);
   a.is_packed = is_packed_ ? 1 : 0;
   group_->signals.signal(Phase::kAnnounce, request_.epoch);
@@ -56,12 +58,13 @@ void LowLatencyCombine::receive(const Deadline& deadline) {
 }
 
 void LowLatencyCombine::receive_rows(const Deadline& deadline) {
-  group_->await_agreement(request_.epoch, kName, deadline);
+  group_->await_agreement(request_.epoch, kName, deadline, wait_costs_of(request_.wait_costs));
   find_sources();
   reduce();
   group_->signals.check_records(request_.epoch, kName);
   group_->signals.signal(Phase::kDone, request_.epoch);
-  if (is_shared_with_caller()) group_->signals.wait_all(Phase::kDone, request_.epoch, kName, deadline);
+  if (is_shared_with_caller())
+    group_->signals.wait_all(Phase::kDone, request_.epoch, kName, deadline, wait_costs_of(request_.wait_costs));
   group_->signals.retire(request_.epoch);
 }
 
@@ -86,7 +89,9 @@ void LowLatencyCombine::find_sources() {
 
 Tensor LowLatencyCombine::stage() {
   const auto* count = request_.handle->count.data_as<std::int32_t>();
-  const std::array shape{std::accumulate(count, count + request_.x.size(0), std::int64_t{0}), request_.x.size(2)};
+  const std::int64_t rows = std::accumulate(count, count + request_.x.size(0), std::int64_t{0});
+  if (request_.use_logfmt) return stage_logfmt(rows);
+  const std::array shape{rows, request_.x.size(2)};
   std::optional<Tensor> staged;
   if (group_->arena->offset_of(request_.x.data(), request_.x.num_bytes())) {
     if (is_better_staged(group_->windows, Arena::slab_bytes(DataType::kBfloat16, shape))) {
@@ -99,6 +104,21 @@ Tensor LowLatencyCombine::stage() {
   is_packed_ = true;
   copy_used_rows(*staged);
   return *staged;
+}
+
+Tensor LowLatencyCombine::stage_logfmt(std::int64_t rows) {
+  const std::int64_t hidden = request_.handle->hidden;
+  const auto stride = static_cast<std::int64_t>(logfmt_stride(hidden));
+  const Tensor staged = group_->allocate(DataType::kUint8, std::array{rows, stride}, SlabUse::kStaged);
+  is_packed_ = true;
+  const auto* count = request_.handle->count.data_as<std::int32_t>();
+  std::byte* to = staged.data_as<std::byte>();
+  for (std::int64_t e = 0; e < request_.x.size(0); ++e) {
+    const auto used = static_cast<std::size_t>(count[e]);
+    stage_logfmt_rows(reinterpret_cast<const Bfloat16*>(x_row(e * request_.x.size(1))), used, hidden, to);
+    to += used * static_cast<std::size_t>(stride);
+  }
+  return staged;
 }
 
 void LowLatencyCombine::copy_used_rows(const Tensor& staged) const {
@@ -126,10 +146,15 @@ const std::byte* LowLatencyCombine::x_row(std::int64_t row) const noexcept {
 }
 
 const std::byte* LowLatencyCombine::row_at(const LowLatencyHandle::State::Place& place) const noexcept {
-  if (place.owner == group_->rank() && request_.x_stays) return x_row(place.row);
+  if (place.owner == group_->rank() && request_.x_stays && !request_.use_logfmt) return x_row(place.row);
   const Source& source = sources_[static_cast<std::size_t>(place.owner)];
   const std::int64_t row = source.is_packed ? place.packed_row : place.row;
-  return source.x + static_cast<std::size_t>(row * request_.handle->hidden) * sizeof(Bfloat16);
+  return source.x + static_cast<std::size_t>(row) * staged_row_bytes();
+}
+
+std::size_t LowLatencyCombine::staged_row_bytes() const noexcept {
+  const std::int64_t hidden = request_.handle->hidden;
+  return request_.use_logfmt ? logfmt_stride(hidden) : static_cast<std::size_t>(hidden) * sizeof(Bfloat16);
 }
 
 void LowLatencyCombine::reduce() const {
@@ -139,6 +164,7 @@ void LowLatencyCombine::reduce() const {
   const std::size_t row_bytes = hidden * sizeof(Bfloat16);
   const auto* weights = request_.topk_weights.data_as<float>();
   std::vector<WeightedRow> rows(num_topk);
+  std::vector<float> scratch(request_.use_logfmt ? 2 * hidden : 0);
   for (std::size_t token = 0; token < static_cast<std::size_t>(handle.num_tokens); ++token) {
     std::size_t count = 0;
     for (std::size_t i = token * num_topk; i < (token + 1) * num_topk; ++i) {
@@ -146,7 +172,12 @@ void LowLatencyCombine::reduce() const {
       if (place.owner < 0 || sources_[static_cast<std::size_t>(place.owner)].x == nullptr) continue;
       rows[count++] = {row_at(place), weights[i]};
     }
-    sum_weighted_rows({rows.data(), count}, hidden, request_.out.data_as<std::byte>() + token * row_bytes);
+    std::byte* const out = request_.out.data_as<std::byte>() + token * row_bytes;
+    if (request_.use_logfmt) {
+      sum_weighted_logfmt_rows({rows.data(), count}, hidden, scratch, out);
+    } else {
+      sum_weighted_rows({rows.data(), count}, hidden, out);
+    }
   }
 }
 

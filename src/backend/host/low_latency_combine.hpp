@@ -24,6 +24,8 @@ class LowLatencyCombine final : public backend::ReceiveOperation {
   /// x itself if it lies in the arena and is read best from there, else a slab with the used rows, those of expert
   /// after expert.
   [[nodiscard]] Tensor stage();
+  [[nodiscard]] Tensor stage_logfmt(std::int64_t rows);
+  [[nodiscard]] std::size_t staged_row_bytes() const noexcept;
   void copy_used_rows(const Tensor& staged) const;
   [[nodiscard]] const std::byte* x_row(std::int64_t row) const noexcept;
   [[nodiscard]] const std::byte* row_at(const LowLatencyHandle::State::Place& place) const noexcept;

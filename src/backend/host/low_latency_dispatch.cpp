@@ -78,7 +78,7 @@ void LowLatencyDispatch::send(const Deadline& deadline) {
 }
 
 void LowLatencyDispatch::receive(const Deadline& deadline) {
-  group_->await_agreement(request_.epoch, kName, deadline);
+  group_->await_agreement(request_.epoch, kName, deadline, wait_costs_of(request_.wait_costs));
   take_counts();
   group_->signals.check_records(request_.epoch, kName);
   count_received();

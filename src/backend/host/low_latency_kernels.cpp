@@ -200,6 +200,17 @@ void sum_weighted_rows(std::span<const WeightedRow> rows, std::size_t hidden, st
   }
 }
 
+void add_weighted(std::span<const float> row, float weight, std::span<float> sum) {
+  const FloatTag d;
+  const std::size_t lanes = hn::Lanes(d);
+  const auto factor = hn::Set(d, weight);
+  std::size_t at = 0;
+  for (; kHasFma && at + lanes <= row.size(); at += lanes) {
+    hn::StoreU(hn::MulAdd(hn::LoadU(d, row.data() + at), factor, hn::LoadU(d, sum.data() + at)), d, sum.data() + at);
+  }
+  for (; at < row.size(); ++at) sum[at] = std::fma(row[at], weight, sum[at]);
+}
+
 }  // namespace
 }  // namespace crossdock::host::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -213,6 +224,7 @@ namespace {
 HWY_EXPORT(multicast_row);
 HWY_EXPORT(quantize_row);
 HWY_EXPORT(sum_weighted_rows);
+HWY_EXPORT(add_weighted);
 
 }  // namespace
 
@@ -234,6 +246,18 @@ void quantize_row(const Bfloat16* row, std::size_t hidden, codec::ScaleRounding 
 
 void sum_weighted_rows(std::span<const WeightedRow> rows, std::size_t hidden, std::byte* out) {
   HWY_DYNAMIC_DISPATCH(sum_weighted_rows)(rows, hidden, out);
+}
+
+void add_weighted(std::span<const float> row, float weight, std::span<float> sum) {
+  HWY_DYNAMIC_DISPATCH(add_weighted)(row, weight, sum);
+}
+
+void round_to_bfloat16(std::span<const float> values, std::byte* out) {
+  for (const float value : values) {
+    const Bfloat16 rounded = to_bfloat16(value);
+    std::memcpy(out, &rounded, sizeof(rounded));
+    out += sizeof(rounded);
+  }
 }
 
 }  // namespace crossdock::host

@@ -77,11 +77,12 @@ void Signals::signal(Phase phase, std::uint64_t epoch) {
   wake_sleepers();
 }
 
-void Signals::wait_all(Phase phase, std::uint64_t epoch, std::string_view operation, const Deadline& deadline) {
+void Signals::wait_all(Phase phase, std::uint64_t epoch, std::string_view operation, const Deadline& deadline,
+                       WaitCosts costs) {
   check_not_stale(epoch, operation);
   const std::size_t word = static_cast<std::size_t>(phase) * sizeof(std::atomic<std::uint64_t>);
   wait_for({Counter::kSignal, phase, epoch, windows_.layout.slot_offset(epoch) + offsetof(Slot, signals) + word},
-           {operation, name_of(phase), epoch}, deadline);
+           {operation, name_of(phase), epoch}, deadline, costs);
 }
 
 void Signals::retire(std::uint64_t epoch) {
@@ -145,14 +146,16 @@ bool Signals::is_awaited(int rank, const Goal& goal, std::uint64_t epoch) const 
   return goal.phase == Phase::kAnnounce || !is_excluded(rank, epoch);
 }
 
-void Signals::wait_for(const Goal& goal, const WaitContext& context, const Deadline& deadline) {
+void Signals::wait_for(const Goal& goal, const WaitContext& context, const Deadline& deadline, WaitCosts costs) {
   const int num_ranks = windows_.num_ranks();
   std::vector<int> lost;
   for (int i = 1; i <= num_ranks; ++i) {  // ranks differ in where they begin, so that they do not all wait for one line
     const int rank = (windows_.rank + i) % num_ranks;
     if (has_come(rank, goal)) continue;
     if (!is_awaited(rank, goal, context.epoch)) continue;
+    const auto begin = costs.empty() ? Clock::time_point() : Clock::now();
     if (!wait_for_rank(rank, goal, context, deadline)) lost.push_back(rank);
+    if (!costs.empty()) costs[static_cast<std::size_t>(rank)] += std::chrono::nanoseconds(Clock::now() - begin).count();
   }
   if (!lost.empty()) go_on_without(lost, goal, context);
 }

@@ -6,12 +6,15 @@
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include <crossdock/error.hpp>
+#include <crossdock/tensor.hpp>
 
 #include "backend/host/masks.hpp"
 #include "backend/host/windows.hpp"
@@ -25,6 +28,12 @@ struct WaitContext {
   std::string_view phase;
   std::uint64_t epoch = 0;
 };
+
+/// [R] nanoseconds waited for each rank, to which is added; or nothing, then nothing is measured.
+using WaitCosts = std::span<std::int64_t>;
+[[nodiscard]] inline WaitCosts wait_costs_of(const std::optional<Tensor>& tensor) {
+  return tensor ? WaitCosts(tensor->data_as<std::int64_t>(), static_cast<std::size_t>(tensor->size(0))) : WaitCosts();
+}
 
 /// Signals are epochs written to fixed places of the own window; they only grow and are never cleaned. Whoever waits
 /// reads the other's window.
@@ -49,7 +58,8 @@ class Signals {
   void signal(Phase phase, std::uint64_t epoch);
   /// Acquire: returns once every rank that takes part has given the signal. Throws kPeerLost, on all ranks alike, if
   /// one was lost without which the operation cannot end; the epoch is then retired.
-  void wait_all(Phase phase, std::uint64_t epoch, std::string_view operation, const Deadline& deadline);
+  void wait_all(Phase phase, std::uint64_t epoch, std::string_view operation, const Deadline& deadline,
+                WaitCosts costs = {});
   /// This rank is through with the epoch. Epochs may be retired out of order.
   void retire(std::uint64_t epoch);
 
@@ -89,7 +99,7 @@ class Signals {
   [[nodiscard]] std::atomic<std::uint64_t>& counter_of(int rank, const Goal& goal) const noexcept;
   [[nodiscard]] bool has_come(int rank, const Goal& goal) const noexcept;
   [[nodiscard]] bool is_awaited(int rank, const Goal& goal, std::uint64_t epoch) const;
-  void wait_for(const Goal& goal, const WaitContext& context, const Deadline& deadline);
+  void wait_for(const Goal& goal, const WaitContext& context, const Deadline& deadline, WaitCosts costs = {});
   /// False if the rank was given up, by this rank or another.
   [[nodiscard]] bool wait_for_rank(int rank, const Goal& goal, const WaitContext& context, const Deadline& deadline);
   void sleep_on(int rank, const Goal& goal) const;

@@ -76,7 +76,7 @@ struct Announcement {
   std::uint32_t has_weights = 0;   ///< combine: top-k weights are to be summed
   std::uint64_t handle_epoch = 0;  ///< cached dispatch and combine: the dispatch that they refer to
   std::int64_t max_tokens = 0;     ///< low-latency dispatch: M
-  std::uint32_t row_format = 0;    ///< low-latency dispatch: RowFormat
+  std::uint32_t row_format = 0;    ///< low-latency dispatch: RowFormat; combine: 1 for LogFMT
   std::int32_t num_masked = 0;     ///< ranks that the caller has masked; which: WindowLayout::masked
   // Not compared: each rank's own.
   std::int64_t num_tokens = 0;  ///< N of this rank
