@@ -115,6 +115,15 @@ void Masks::announce(std::uint64_t epoch) const {
   }
 }
 
+void Masks::note_opened(std::uint64_t epoch) const noexcept {
+  if (!in_use()) return;
+  auto& opened = windows_.header(windows_.rank).opened;
+  std::uint64_t seen = opened.load(std::memory_order_relaxed);
+  while (seen < epoch && !opened.compare_exchange_weak(seen, epoch, std::memory_order_relaxed)) {
+  }
+  std::atomic_thread_fence(std::memory_order_release);  // before the records; matches the fence in check_records
+}
+
 bool Masks::lose(int rank, std::uint64_t since) {
   const std::lock_guard lock(mutex_);
   in_use_.store(true, std::memory_order_relaxed);
@@ -154,8 +163,7 @@ void Masks::check_records(std::uint64_t epoch, std::string_view operation) const
   std::atomic_thread_fence(std::memory_order_acquire);  // the records were read before this look at the notice
   if (!has_notice()) return;
   const auto by = masking([&](int rank, std::uint64_t since) {
-    const std::uint64_t retired = windows_.header(rank).retired.load(std::memory_order_acquire) & kEpochMask;
-    return since <= epoch || (since <= epoch + kNumSlots && retired >= epoch);
+    return since <= epoch || windows_.header(rank).opened.load(std::memory_order_acquire) >= epoch + kNumSlots;
   });
   if (!by.empty()) throw masked_error(windows_.rank, operation, by);
 }

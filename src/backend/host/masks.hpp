@@ -41,6 +41,10 @@ class Masks {
   /// Writes the caller's masks into the own announcement of `epoch`.
   void announce(std::uint64_t epoch) const;
 
+  /// To be called before the own slot of `epoch` is written, and before anything of kNumSlots epochs before is given
+  /// up.
+  void note_opened(std::uint64_t epoch) const noexcept;
+
   /// The rank takes no part from operation `since` on.
   /// Returns whether that is news.
   bool lose(int rank, std::uint64_t since);

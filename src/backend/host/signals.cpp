@@ -60,6 +60,7 @@ void Signals::open_epoch(std::uint64_t epoch, std::string_view operation, const 
   if (epoch <= kNumSlots) return;
   wait_for({Counter::kRetired, Phase::kAnnounce, epoch - kNumSlots, offsetof(WindowHeader, retired)}, context,
            deadline);
+  masks_.note_opened(epoch);
 }
 
 void Signals::signal(Phase phase, std::uint64_t epoch) {

@@ -125,6 +125,8 @@ struct alignas(kLineBytes) WindowHeader {
   alignas(kLineBytes) std::atomic<std::uint32_t> notice = 0;
   /// How often this rank was let in again, and from which epoch on (the low kEpochBits): written by the others.
   std::atomic<std::uint64_t> admission = 0;
+  /// The last epoch whose slot this rank has begun to write while it masked a rank.
+  std::atomic<std::uint64_t> opened = 0;
   /// Set last, with release, after the reason.
   alignas(kLineBytes) std::atomic<Departure> departure = Departure::kPresent;
   char departure_reason[512] = {};
