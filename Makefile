@@ -9,7 +9,8 @@
 
 PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
-# What follows `crossdock demo`, for example DEMO="--ranks 3", or the comparison with MPI.
+# What follows `crossdock demo`, for example DEMO="--ranks 3", or the comparison with MPI, for example
+# BENCH="--mode low-latency" or BENCH="--quick".
 DEMO ?=
 BENCH ?=
 # Further arguments of ctest, for example CTEST="-R layout".

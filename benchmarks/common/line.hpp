@@ -3,6 +3,7 @@
 #pragma once
 
 #include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -63,6 +64,17 @@ inline void prefetch(const std::byte* address) {
 /// The 32 bfloat16 of a line as float32: the elements at even places and those at odd places.
 inline Floats even_floats(Line line) { return std::bit_cast<Floats>(line << 16U); }
 inline Floats odd_floats(Line line) { return std::bit_cast<Floats>(line & 0xFFFF0000U); }
+
+/// values * factor + sum, rounded once.
+inline Floats multiply_add(Floats values, float factor, Floats sum) {
+#if defined(__AVX512F__)
+  return std::bit_cast<Floats>(
+      _mm512_fmadd_ps(std::bit_cast<__m512>(values), _mm512_set1_ps(factor), std::bit_cast<__m512>(sum)));
+#else
+  for (int i = 0; i < 16; ++i) sum[i] = std::fma(values[i], factor, sum[i]);
+  return sum;
+#endif
+}
 
 /// To nearest, ties to even, in the upper half of each word. Not for NaN, which benchmarks do not send.
 inline Line round_to_bfloat16(Floats values) {

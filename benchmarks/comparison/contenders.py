@@ -1,5 +1,6 @@
 """The programs that are compared. Each turns a shape into times: {column: {"dispatch": {...}, "combine": {...}}}."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -36,8 +37,8 @@ class Contender:
     def measure(self, shape, iterations, folder, watch=None):
         json_file = folder / "result.json"
         json_file.unlink(missing_ok=True)
-        seconds = 120 + iterations * 10
-        processes.run(self._command(shape, iterations, folder, json_file), seconds, self._environment(), watch)
+        command = self._command(shape, iterations, folder, json_file)
+        processes.run(command, self._seconds(iterations), self._environment(), watch)
         try:
             result = json.loads(json_file.read_text())
         except (OSError, ValueError) as error:
@@ -49,43 +50,54 @@ class Contender:
     def _environment(self):
         return {}
 
+    def _seconds(self, iterations):
+        return 120 + iterations * 10
+
 
 def shape_flags(shape, iterations, routing):
-    return ["--mode", "normal", "--tokens", str(shape.tokens), "--hidden", str(shape.hidden), "--topk", str(shape.topk),
+    return ["--tokens", str(shape.tokens), "--hidden", str(shape.hidden), "--topk", str(shape.topk),
             "--experts", str(shape.experts), "--iterations", str(iterations), "--routing", routing]
 
 
 class Crossdock(Contender):
-    def __init__(self, binary, launch):
-        super().__init__(["crossdock"])
+    """crossdock's own benchmark. flags: what else it is given, the mode for example."""
+
+    def __init__(self, binary, launch, column="crossdock", flags=()):
+        super().__init__([column])
         self._binary = binary
-        self._launch = launch
+        self._flags = [f"--{launch}", *flags]
         if not pathlib.Path(binary).exists():
             self.reason = f"{binary} is not built"
 
     def _command(self, shape, iterations, folder, json_file):
         return [str(self._binary), "bench", "--ranks", str(shape.ranks),
-                *shape_flags(shape, iterations, shape.trace or "uniform"), f"--{self._launch}", "--json", str(json_file)]
+                *shape_flags(shape, iterations, shape.trace or "uniform"), *self._flags, "--json", str(json_file)]
 
     def columns_of(self, result):
-        return {"crossdock": result["phases"]}
+        return {self.columns[0]: result["phases"]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Mpi:
+    title: str
+    kind: str  # as in the names of its programs, mpicxx.KIND
+    launcher: list
 
 
 class MpiPeer(Contender):
-    """One MPI with both variants of the job."""
+    """One MPI with all variants of the job. variants: the program's names of them and our columns."""
 
-    def __init__(self, title, kind, launcher, benchmarks, build_root, settings):
-        self._variants = {"alltoallv": title, "one_sided": f"{title} one-sided"}
-        if settings.direct_self:
-            self._variants["alltoallv_direct_self"] = f"{title} self"
-        super().__init__(list(self._variants.values()))
-        self._launcher = launcher
-        self._extra = ["--pages", settings.peer_pages, *(["--direct-self"] if settings.direct_self else [])]
-        self._binary = build_root / f"peers-{kind}" / "mpi_peer"
+    def __init__(self, mpi, variants, flags, benchmarks, build_root):
+        super().__init__(list(variants.values()))
+        self._variants = variants
+        self._launcher = mpi.launcher
+        self._flags = flags
+        folder = build_root / f"peers-{mpi.kind}"
+        self._binary = folder / "mpi_peer"
         try:
-            if shutil.which(launcher[0]) is None:
-                raise Failed(f"{launcher[0]} is not installed")
-            build(benchmarks / "peers", build_root / f"peers-{kind}", f"mpicxx.{kind}")
+            if shutil.which(mpi.launcher[0]) is None:
+                raise Failed(f"{mpi.launcher[0]} is not installed")
+            build(benchmarks / "peers", folder, f"mpicxx.{mpi.kind}")
         except Failed as failure:
             self.reason = str(failure)
 
@@ -95,22 +107,35 @@ class MpiPeer(Contender):
             routing = str(folder / "routing.i16")
             write_raw_routing(shape, routing)
         return [*self._launcher, "-n", str(shape.ranks), str(self._binary), *shape_flags(shape, iterations, routing),
-                *self._extra, "--json", str(json_file)]
+                *self._flags, "--json", str(json_file)]
 
     def columns_of(self, result):
         return {self._variants[name]: phases for name, phases in result["variants"].items()}
 
 
-def open_mpi(benchmarks, build_root, settings):
-    """With ranks that yield when idle: by default they spin, which costs whole time slices with more ranks than cores."""
+def normal_peer(mpi, benchmarks, build_root, settings):
+    variants = {"alltoallv": mpi.title, "one_sided": f"{mpi.title} one-sided"}
+    flags = ["--mode", "normal", "--pages", settings.peer_pages]
+    if settings.direct_self:
+        variants["alltoallv_direct_self"] = f"{mpi.title} self"
+        flags.append("--direct-self")
+    return MpiPeer(mpi, variants, flags, benchmarks, build_root)
+
+
+def open_mpi():
+    """With ranks that yield when idle: by default they spin, which costs whole time slices with more ranks than cores.
+    """
     as_root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
-    launcher = ["mpirun.openmpi", *as_root, "--oversubscribe", "--bind-to", "none", "--mca", "mpi_yield_when_idle", "1",
-                "--mca", "btl_vader_single_copy_mechanism", "cma"]
-    return MpiPeer("Open MPI", "openmpi", launcher, benchmarks, build_root, settings)
+    return Mpi("Open MPI", "openmpi", ["mpirun.openmpi", *as_root, "--oversubscribe", "--bind-to", "none",
+                                       "--mca", "mpi_yield_when_idle", "1",
+                                       "--mca", "btl_vader_single_copy_mechanism", "cma"])
 
 
-def mpich(benchmarks, build_root, settings):
+def mpich():
     """MPICH 4.0 spins whatever it is told (MPIR_CVAR_POLLS_BEFORE_YIELD and UCX_TLS changed nothing): with more ranks than
     cores, small operations cost whole time slices.
     """
-    return MpiPeer("MPICH", "mpich", ["mpirun.mpich"], benchmarks, build_root, settings)
+    return Mpi("MPICH", "mpich", ["mpirun.mpich"])
+
+
+MPIS = {"openmpi": open_mpi, "mpich": mpich}

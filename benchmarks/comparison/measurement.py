@@ -44,18 +44,24 @@ def ratio(peer, own, phase):
     return statistics.median(theirs[phase]["p50_us"] / ours[phase]["p50_us"] for theirs, ours in zip(peer, own))
 
 
-def summary(shape, runs, failures, limit):
-    """All that is reported of one shape."""
+def summarise(runs, phases, own_column):
+    """The columns of a report. own_column: from a column to that of crossdock which it is compared with."""
     columns = {}
-    own = runs.get("crossdock")
     for column, results in runs.items():
+        own = runs.get(own_column(column))
         columns[column] = {"rounds": results}
-        for phase in PHASES:
+        for phase in phases:
             payload = results[0][phase]["bytes"]
             time = median_us(results, phase)
             columns[column][phase] = {"p50_us": time, "bytes": payload, "gb_per_s": payload / time / 1e3}
-            if own and column != "crossdock":
+            if own and not column.startswith("crossdock"):
                 columns[column][phase]["crossdock_faster"] = ratio(results, own, phase)
+    return columns
+
+
+def summary(shape, runs, failures, limit):
+    """All that is reported of one shape."""
+    columns = summarise(runs, PHASES, lambda column: "crossdock")
     report = {"shape": vars(shape), "title": shape.title, "columns": columns, "missing": failures}
     add_limit(shape, report, limit)
     report["bars"] = bars_of(shape, columns)

@@ -1,16 +1,19 @@
 #include "alltoallv.hpp"
 
 #include <array>
+#include <cstring>
 
 #include "pack.hpp"
 #include "sum.hpp"
+#include "verify.hpp"
 
 namespace peers {
 
-Alltoallv::Alltoallv(const Job& job, SelfRows self_rows)
+Alltoallv::Alltoallv(const Job& job, SelfRows self_rows, Records records)
     : job_(job),
       self_rows_(self_rows),
-      record_words_(record_words(*job.options)),
+      records_(records),
+      record_words_(record_words(*job.options, records)),
       send_offsets_(offsets_of(job.routing->counts)),
       receive_counts_(static_cast<std::size_t>(job.ranks)) {
   MPI_Type_contiguous(static_cast<int>(job.options->row_bytes()), MPI_BYTE, &row_type_);
@@ -24,7 +27,9 @@ Alltoallv::Alltoallv(const Job& job, SelfRows self_rows)
   send_records_ = Memory(sent * record_words_ * sizeof(std::int32_t), job.options->pages);
   received_rows_ = Memory(received * job.options->row_bytes(), job.options->pages);
   received_records_ = Memory(received * record_words_ * sizeof(std::int32_t), job.options->pages);
-  expert_output_ = received_rows_.data();
+  if (job.options->expert == Expert::kCopy)
+    expert_rows_ = Memory(received * job.options->row_bytes(), job.options->pages);
+  expert_output_ = (job.options->expert == Expert::kCopy ? expert_rows_ : received_rows_).data();
 }
 
 Alltoallv::~Alltoallv() {
@@ -61,7 +66,7 @@ void Alltoallv::pack() {
     records[d] = reinterpret_cast<std::int32_t*>((kept ? received_records_ : send_records_).data()) +
                  static_cast<std::size_t>(first) * record_words_;
   }
-  pack_records(job_, records);
+  pack_records(job_, records_, records);
   pack_rows(job_, rows);
 }
 
@@ -75,6 +80,12 @@ void Alltoallv::dispatch() {
                 wire_receive_counts_.data(), receive_offsets_.data(), row_type_, MPI_COMM_WORLD);
 }
 
+void Alltoallv::run_expert() {
+  if (job_.options->expert == Expert::kInPlace) return;
+  const auto received = static_cast<std::size_t>(sum_of(receive_counts_));
+  std::memcpy(expert_rows_.data(), received_rows_.data(), received * job_.options->row_bytes());
+}
+
 void Alltoallv::combine() {
   MPI_Alltoallv(expert_output_, wire_receive_counts_.data(), receive_offsets_.data(), row_type_, send_rows_.data(),
                 wire_send_counts_.data(), send_offsets_.data(), row_type_, MPI_COMM_WORLD);
@@ -86,12 +97,7 @@ void Alltoallv::combine() {
   sum_all_rows(job_, returned);
 }
 
-ExpertRows Alltoallv::separate_expert() {
-  const std::size_t bytes = static_cast<std::size_t>(sum_of(receive_counts_)) * job_.options->row_bytes();
-  expert_rows_ = Memory(bytes, job_.options->pages);
-  expert_output_ = expert_rows_.data();
-  return {received_rows_.data(), expert_rows_.data(), bytes};
-}
+bool Alltoallv::verify() { return peers::verify(job_, received()); }
 
 Received Alltoallv::received() const {
   return {received_rows_.data(), reinterpret_cast<const std::int32_t*>(received_records_.data()), &receive_counts_};

@@ -13,13 +13,15 @@ enum class SelfRows { kThroughMpi, kDirect };
 
 class Alltoallv final : public Exchange {
  public:
-  Alltoallv(const Job& job, SelfRows self_rows);
+  Alltoallv(const Job& job, SelfRows self_rows, Records records = Records::kIdsAndWeights);
   ~Alltoallv() override;
 
   void dispatch() override;
+  void run_expert() override;
   void combine() override;
-  ExpertRows separate_expert() override;
-  [[nodiscard]] Received received() const override;
+  [[nodiscard]] std::size_t payload_rows() const override { return job_.routing->places.size(); }
+  [[nodiscard]] bool verify() override;
+  [[nodiscard]] Received received() const;
 
  private:
   void exchange_counts();
@@ -29,6 +31,7 @@ class Alltoallv final : public Exchange {
 
   Job job_;
   SelfRows self_rows_;
+  Records records_;
   std::size_t record_words_;
   MPI_Datatype row_type_ = MPI_DATATYPE_NULL;
   MPI_Datatype record_type_ = MPI_DATATYPE_NULL;
@@ -41,8 +44,8 @@ class Alltoallv final : public Exchange {
   Memory send_records_;
   Memory received_rows_;
   Memory received_records_;
-  Memory expert_rows_;
-  const std::byte* expert_output_ = nullptr;
+  Memory expert_rows_;                        // of an expert that copies
+  const std::byte* expert_output_ = nullptr;  // what combine reads
 };
 
 }  // namespace peers

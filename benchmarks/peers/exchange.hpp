@@ -20,8 +20,12 @@ struct Job {
   std::byte* result;   // [tokens, hidden] bfloat16, aligned to 64 bytes: what combine gives
 };
 
-/// A record goes with each row: the source token, topk local expert ids (-1 elsewhere), topk weights (0 there).
-[[nodiscard]] inline std::size_t record_words(const Options& options) { return 1 + 2 * options.topk; }
+/// A record goes with each row: the source token, topk local expert ids (-1 elsewhere), perhaps topk weights (0 there).
+enum class Records { kIds, kIdsAndWeights };
+
+[[nodiscard]] inline std::size_t record_words(const Options& options, Records records) {
+  return 1 + options.topk * (records == Records::kIdsAndWeights ? 2 : 1);
+}
 
 /// What dispatch gave to this rank, ordered by (source rank, source token).
 struct Received {
@@ -30,22 +34,18 @@ struct Received {
   const std::vector<int>* counts;  // [ranks], rows from each source
 };
 
-/// Where an expert reads its input and writes its output, for round trips. Outside of them the expert is the identity
-/// in place and costs nothing.
-struct ExpertRows {
-  const std::byte* input;
-  std::byte* output;
-  std::size_t bytes;
-};
-
 class Exchange {
  public:
   virtual ~Exchange() = default;
   virtual void dispatch() = 0;
+  /// Between dispatch and combine: the expert of the options.
+  virtual void run_expert() = 0;
   virtual void combine() = 0;
-  /// From here on combine takes the output of an expert that writes to memory of its own.
-  virtual ExpertRows separate_expert() = 0;
-  [[nodiscard]] virtual Received received() const = 0;
+  /// Rows that carry payload from this rank, itself included, in one direction.
+  [[nodiscard]] virtual std::size_t payload_rows() const = 0;
+  /// Collective. Whether what this rank has from the last dispatch and combine is right, bit for bit; says on standard
+  /// error what is not.
+  [[nodiscard]] virtual bool verify() = 0;
 };
 
 }  // namespace peers

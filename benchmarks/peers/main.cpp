@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "alltoallv.hpp"
+#include "low_latency.hpp"
 #include "memory.hpp"
 #include "one_sided.hpp"
 #include "report.hpp"
@@ -15,7 +16,15 @@
 namespace peers {
 namespace {
 
+std::vector<Variant> measure_low_latency(const Job& job) {
+  std::vector<Variant> variants;
+  variants.push_back(measure("alltoallv", job, *std::make_unique<LowLatency>(job)));
+  variants.push_back(measure("alltoallv_throughput", job, *std::make_unique<Alltoallv>(job, SelfRows::kThroughMpi)));
+  return variants;
+}
+
 std::vector<Variant> measure_all(const Job& job) {
+  if (job.options->mode == Mode::kLowLatency) return measure_low_latency(job);
   std::vector<Variant> variants;
   variants.push_back(measure("alltoallv", job, *std::make_unique<Alltoallv>(job, SelfRows::kThroughMpi)));
   if (job.options->direct_self) {

@@ -27,7 +27,7 @@ struct Variant {
   bool verified = false;
 };
 
-/// Collective. Two iterations warm up; the last one is verified.
+/// Collective. Two iterations, or blocks of round trips, warm up; the last one is verified.
 [[nodiscard]] Variant measure(const std::string& name, const Job& job, Exchange& exchange);
 
 }  // namespace peers

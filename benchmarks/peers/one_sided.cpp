@@ -8,6 +8,7 @@
 #include "common/line.hpp"
 #include "pack.hpp"
 #include "sum.hpp"
+#include "verify.hpp"
 
 namespace peers {
 namespace {
@@ -53,7 +54,7 @@ Window::~Window() {
 
 OneSided::OneSided(const Job& job)
     : job_(job),
-      record_words_(record_words(*job.options)),
+      record_words_(record_words(*job.options, Records::kIdsAndWeights)),
       matrix_(static_cast<std::size_t>(job.ranks * job.ranks)),
       target_offsets_(static_cast<std::size_t>(job.ranks)),
       receive_counts_(static_cast<std::size_t>(job.ranks)),
@@ -68,7 +69,9 @@ OneSided::OneSided(const Job& job)
   send_records_ = Memory(static_cast<std::size_t>(sum_of(job.routing->counts)) * record_bytes, job.options->pages);
   fetched_ =
       Memory(tokens_at_once(job) * static_cast<std::size_t>(job.ranks) * job.options->row_bytes(), job.options->pages);
-  expert_window_ = rows_.handle();
+  const bool copies = job.options->expert == Expert::kCopy;
+  if (copies) expert_rows_ = Window(received * job.options->row_bytes(), job.options->row_bytes());
+  expert_window_ = (copies ? expert_rows_ : rows_).handle();
 }
 
 OneSided::~OneSided() { MPI_Type_free(&row_type_); }
@@ -100,7 +103,7 @@ void OneSided::put_records() {
   for (std::size_t d = 0; d < send_offsets_.size(); ++d) {
     bases[d] = packed + static_cast<std::size_t>(send_offsets_[d]) * record_words_;
   }
-  pack_records(job_, bases);
+  pack_records(job_, Records::kIdsAndWeights, bases);
   for (std::size_t d = 0; d < send_offsets_.size(); ++d) {
     const int words = job_.routing->counts[d] * static_cast<int>(record_words_);
     if (words == 0) continue;
@@ -140,6 +143,12 @@ void OneSided::get_and_sum(std::size_t first_token, std::size_t last_token) {
   }
 }
 
+void OneSided::run_expert() {
+  if (job_.options->expert == Expert::kInPlace) return;
+  const auto received = static_cast<std::size_t>(sum_of(receive_counts_));
+  std::memcpy(expert_rows_.data(), rows_.data(), received * job_.options->row_bytes());
+}
+
 void OneSided::combine() {
   MPI_Win_sync(expert_window_);
   MPI_Barrier(MPI_COMM_WORLD);  // every expert's output is ready
@@ -151,15 +160,8 @@ void OneSided::combine() {
   benchmarks::streaming_fence();
 }
 
-ExpertRows OneSided::separate_expert() {
-  const std::size_t bytes = static_cast<std::size_t>(sum_of(receive_counts_)) * job_.options->row_bytes();
-  expert_rows_ = Window(bytes, job_.options->row_bytes());
-  expert_window_ = expert_rows_.handle();
-  return {rows_.data(), expert_rows_.data(), bytes};
-}
-
-Received OneSided::received() const {
-  return {rows_.data(), reinterpret_cast<const std::int32_t*>(records_.data()), &receive_counts_};
+bool OneSided::verify() {
+  return peers::verify(job_, {rows_.data(), reinterpret_cast<const std::int32_t*>(records_.data()), &receive_counts_});
 }
 
 }  // namespace peers

@@ -33,9 +33,10 @@ class OneSided final : public Exchange {
   ~OneSided() override;
 
   void dispatch() override;
+  void run_expert() override;
   void combine() override;
-  ExpertRows separate_expert() override;
-  [[nodiscard]] Received received() const override;
+  [[nodiscard]] std::size_t payload_rows() const override { return job_.routing->places.size(); }
+  [[nodiscard]] bool verify() override;
 
  private:
   void exchange_counts();
@@ -54,8 +55,8 @@ class OneSided final : public Exchange {
   Memory fetched_;  // contributions to a few tokens, small enough to stay in the cache
   Window rows_;
   Window records_;
-  Window expert_rows_;
-  MPI_Win expert_window_ = MPI_WIN_NULL;
+  Window expert_rows_;                    // of an expert that copies
+  MPI_Win expert_window_ = MPI_WIN_NULL;  // what combine reads
 };
 
 }  // namespace peers

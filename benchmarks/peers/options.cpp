@@ -15,6 +15,14 @@ std::size_t number(const std::string& flag, const std::string& text) {
   return value;
 }
 
+template <typename Value>
+Value choice(const std::string& flag, const std::string& text, const char* first_name, Value first,
+             const char* second_name, Value second) {
+  if (text == first_name) return first;
+  if (text == second_name) return second;
+  throw std::invalid_argument(flag + " is " + first_name + " or " + second_name + ", not '" + text + "'");
+}
+
 using Setters = std::map<std::string, std::function<void(const std::string& flag, const std::string& value)>>;
 
 Setters setters_of(Options& options) {
@@ -29,13 +37,16 @@ Setters setters_of(Options& options) {
       {"--routing", [&](auto&, auto& value) { options.routing = value; }},
       {"--json", [&](auto&, auto& value) { options.json = value; }},
       {"--pages",
-       [&](auto&, auto& value) {
-         if (value != "small" && value != "huge") throw std::invalid_argument("--pages is small or huge");
-         options.pages = value == "huge" ? Pages::kHuge : Pages::kSmall;
+       [&](auto& flag, auto& value) {
+         options.pages = choice(flag, value, "small", Pages::kSmall, "huge", Pages::kHuge);
        }},
       {"--mode",
-       [](auto&, auto& value) {
-         if (value != "normal") throw std::invalid_argument("--mode is normal, not '" + value + "'");
+       [&](auto& flag, auto& value) {
+         options.mode = choice(flag, value, "normal", Mode::kNormal, "low-latency", Mode::kLowLatency);
+       }},
+      {"--expert",
+       [&](auto& flag, auto& value) {
+         options.expert = choice(flag, value, "inplace", Expert::kInPlace, "copy", Expert::kCopy);
        }},
   };
 }
@@ -49,6 +60,9 @@ void check(const Options& options) {
   }
   if (options.experts > 32767) throw std::invalid_argument("--experts is at most 32767");
   if (options.iterations < 1) throw std::invalid_argument("--iterations must be at least 1");
+  if (options.direct_self && options.mode == Mode::kLowLatency) {
+    throw std::invalid_argument("--direct-self goes with --mode normal only");
+  }
 }
 
 }  // namespace
@@ -75,11 +89,13 @@ Options parse_options(int argc, char** argv) {
 
 const char* usage() {
   return "mpirun -n RANKS mpi_peer [--tokens T] [--hidden H] [--topk K] [--experts E] [--routing uniform|FILE]\n"
-         "         [--iterations N] [--loop N] [--seed N] [--mode normal] [--pages small|huge]\n"
-         "         [--direct-self] [--json FILE]\n"
-         "FILE holds int16 expert ids [ranks, T, K], -1 for none. --loop also times N round trips of dispatch,\n"
-         "identity expert and combine, without a barrier between them. --direct-self adds a variant of alltoallv\n"
-         "that keeps the rows which a rank sends to itself out of MPI.\n";
+         "         [--iterations N] [--loop N] [--seed N] [--mode normal|low-latency]\n"
+         "         [--expert inplace|copy] [--pages small|huge] [--direct-self] [--json FILE]\n"
+         "FILE holds int16 expert ids [ranks, T, K], -1 for none. --loop also times ten blocks of N round trips of\n"
+         "dispatch, identity expert and combine, without a barrier between them. The expert leaves the received rows\n"
+         "where they are, or copies them. --direct-self adds a variant of alltoallv that keeps the rows which a rank\n"
+         "sends to itself out of MPI. In low-latency mode rows are packed for each expert and combine weights them;\n"
+         "alltoallv_throughput then is the alltoallv of normal mode.\n";
 }
 
 }  // namespace peers

@@ -5,17 +5,12 @@
 #include <numeric>
 
 #include "common/spread.hpp"
+#include "stores.hpp"
 
 namespace peers {
 namespace {
 
-using benchmarks::Prefetch;
-using benchmarks::Store;
-
-/// Blocks up to this size are still in the cache when MPI reads them.
-constexpr std::size_t kCachedBytes = std::size_t{1} << 20;
-
-template <Store kStore>
+template <benchmarks::Store kStore>
 void pack_rows_with(const Job& job, std::span<std::byte* const> bases) {
   const std::size_t row_bytes = job.options->row_bytes();
   std::array<std::byte*, kMostRanks> destinations;
@@ -25,27 +20,20 @@ void pack_rows_with(const Job& job, std::span<std::byte* const> bases) {
       destinations[i] =
           bases[static_cast<std::size_t>(places[i].rank)] + static_cast<std::size_t>(places[i].index) * row_bytes;
     }
-    benchmarks::spread_row<kStore, 2, Prefetch::kLevel1>({.source = job.x + token * row_bytes,
-                                                          .destinations = destinations.data(),
-                                                          .count = places.size(),
-                                                          .bytes = row_bytes,
-                                                          .prefetch_bytes = 512});
+    spread_row<kStore>(job.x + token * row_bytes, {destinations.data(), places.size()}, row_bytes);
   }
-  benchmarks::streaming_fence();
 }
 
 }  // namespace
 
 void pack_rows(const Job& job, std::span<std::byte* const> bases) {
-  if (job.routing->places.size() * job.options->row_bytes() > kCachedBytes) {
-    pack_rows_with<Store::kStreaming>(job, bases);
-  } else {
-    pack_rows_with<Store::kRegular>(job, bases);
-  }
+  with_stores_for(job.routing->places.size() * job.options->row_bytes(),
+                  [&]<benchmarks::Store kStore>() { pack_rows_with<kStore>(job, bases); });
 }
 
-void pack_records(const Job& job, std::span<std::int32_t* const> bases) {
+void pack_records(const Job& job, Records records, std::span<std::int32_t* const> bases) {
   const std::size_t topk = job.options->topk;
+  const std::size_t words = record_words(*job.options, records);
   const ExpertBlocks blocks{job.options->experts, static_cast<std::size_t>(job.ranks)};
   for (std::size_t token = 0; token < job.options->tokens; ++token) {
     const std::int32_t* ids = job.routing->ids.data() + token * topk;
@@ -54,11 +42,12 @@ void pack_records(const Job& job, std::span<std::int32_t* const> bases) {
       const auto destination = static_cast<std::size_t>(place.rank);
       const auto begin = static_cast<std::int32_t>(blocks.begin(destination));
       const auto end = static_cast<std::int32_t>(blocks.begin(destination + 1));
-      std::int32_t* record = bases[destination] + static_cast<std::size_t>(place.index) * record_words(*job.options);
+      std::int32_t* record = bases[destination] + static_cast<std::size_t>(place.index) * words;
       *record++ = static_cast<std::int32_t>(token);
       for (std::size_t k = 0; k < topk; ++k) {
         const bool local = ids[k] >= begin && ids[k] < end;
         record[k] = local ? ids[k] - begin : -1;
+        if (records == Records::kIds) continue;
         record[topk + k] = local ? std::bit_cast<std::int32_t>(weights[k]) : 0;
       }
     }

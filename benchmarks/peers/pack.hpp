@@ -14,7 +14,7 @@ namespace peers {
 void pack_rows(const Job& job, std::span<std::byte* const> bases);
 
 /// bases: [ranks], where the records of each destination begin.
-void pack_records(const Job& job, std::span<std::int32_t* const> bases);
+void pack_records(const Job& job, Records records, std::span<std::int32_t* const> bases);
 
 /// Exclusive prefix sums.
 [[nodiscard]] std::vector<int> offsets_of(const std::vector<int>& counts);

@@ -41,10 +41,12 @@ void write_variant(std::ostream& out, const Variant& variant) {
 
 void write_config(std::ostream& out, const Job& job) {
   const Options& options = *job.options;
-  out << "\"config\":{\"mode\":\"normal\",\"ranks\":" << job.ranks << ",\"tokens\":" << options.tokens
-      << ",\"hidden\":" << options.hidden << ",\"topk\":" << options.topk << ",\"experts\":" << options.experts
-      << ",\"dtype\":\"bf16\",\"routing\":\"" << options.routing << "\",\"iterations\":" << options.iterations
-      << ",\"pages\":\"" << (options.pages == Pages::kHuge ? "huge" : "small") << "\",\"loop\":" << options.loop
+  out << "\"config\":{\"mode\":\"" << (options.mode == Mode::kNormal ? "normal" : "low-latency") << "\",\"expert\":\""
+      << (options.expert == Expert::kCopy ? "copy" : "inplace") << "\",\"ranks\":" << job.ranks
+      << ",\"tokens\":" << options.tokens << ",\"hidden\":" << options.hidden << ",\"topk\":" << options.topk
+      << ",\"experts\":" << options.experts << ",\"dtype\":\"bf16\",\"routing\":\"" << options.routing
+      << "\",\"iterations\":" << options.iterations << ",\"pages\":\""
+      << (options.pages == Pages::kHuge ? "huge" : "small") << "\",\"loop\":" << options.loop
       << ",\"seed\":" << options.seed << '}';
 }
 

@@ -53,6 +53,15 @@ void add_places(const Options& options, int ranks, Routing& routing) {
   }
 }
 
+void add_answers(const Options& options, int ranks, Routing& routing) {
+  const ExpertBlocks blocks{options.experts, static_cast<std::size_t>(ranks)};
+  routing.answer_counts.assign(static_cast<std::size_t>(ranks), 0);
+  for (const std::int32_t expert : routing.ids) {
+    const int rank = expert < 0 ? -1 : blocks.rank_of(expert);
+    routing.answers.push_back({rank, rank < 0 ? 0 : routing.answer_counts[static_cast<std::size_t>(rank)]++});
+  }
+}
+
 }  // namespace
 
 int ExpertBlocks::rank_of(std::int32_t expert) const {
@@ -70,6 +79,7 @@ Routing make_routing(const Options& options, int rank, int ranks) {
   std::uniform_real_distribution<float> weight(0.0F, 1.0F);
   for (std::size_t i = 0; i < routing.ids.size(); ++i) routing.weights.push_back(weight(random));
   add_places(options, ranks, routing);
+  add_answers(options, ranks, routing);
   return routing;
 }
 

@@ -11,7 +11,7 @@ namespace peers {
 
 inline constexpr int kMostRanks = 64;
 
-/// One row's place: the destination, and its number among the rows that this rank sends there.
+/// One row's place: the destination, and its number among the rows that this rank sends there or has from there.
 struct Place {
   int rank;
   int index;
@@ -24,6 +24,10 @@ struct Routing {
   std::vector<Place> places;       // of all tokens, one after the other; destinations ascend within a token
   std::vector<std::size_t> first;  // [tokens + 1], where each token's places begin
   std::vector<int> counts;         // [ranks], rows for each destination
+
+  // With a row for each token and expert, as experts answer in low-latency mode:
+  std::vector<Place> answers;      // [tokens, topk], rank -1 for none
+  std::vector<int> answer_counts;  // [ranks]
 
   [[nodiscard]] std::span<const Place> places_of(std::size_t token) const {
     return {places.data() + first[token], first[token + 1] - first[token]};

@@ -13,7 +13,7 @@ namespace {
 /// Checks what one source sent to this rank. first: the place of its first row.
 bool verify_source(const Job& job, const Received& received, int source, std::size_t first) {
   const Routing routing = make_routing(*job.options, source, job.ranks);
-  const std::size_t words = record_words(*job.options);
+  const std::size_t words = record_words(*job.options, Records::kIdsAndWeights);
   const auto count = static_cast<std::size_t>(routing.counts[static_cast<std::size_t>(job.rank)]);
   if (static_cast<int>(count) != (*received.counts)[static_cast<std::size_t>(source)]) return false;
   // The records as this rank would have packed them, had it been the source.
@@ -23,7 +23,7 @@ bool verify_source(const Job& job, const Received& received, int source, std::si
   for (auto& records : expected) bases.push_back(records.data());
   Job sender = job;
   sender.routing = &routing;
-  pack_records(sender, bases);
+  pack_records(sender, Records::kIdsAndWeights, bases);
   const auto& records = expected[static_cast<std::size_t>(job.rank)];
   if (!std::equal(records.begin(), records.end(), received.records + first * words)) return false;
   std::vector<std::uint16_t> row(job.options->hidden);
@@ -33,13 +33,6 @@ bool verify_source(const Job& job, const Received& received, int source, std::si
     if (std::memcmp(seen, row.data(), job.options->row_bytes()) != 0) return false;
   }
   return true;
-}
-
-float to_float(std::uint16_t bits) { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16U); }
-
-std::uint16_t to_bfloat16(float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  return static_cast<std::uint16_t>((bits + 0x7FFFU + ((bits >> 16U) & 1U)) >> 16U);
 }
 
 bool verify_token(const Job& job, std::size_t token) {
@@ -55,6 +48,13 @@ bool verify_token(const Job& job, std::size_t token) {
 }
 
 }  // namespace
+
+float to_float(std::uint16_t bits) { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16U); }
+
+std::uint16_t to_bfloat16(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  return static_cast<std::uint16_t>((bits + 0x7FFFU + ((bits >> 16U) & 1U)) >> 16U);
+}
 
 void fill_row(int rank, std::size_t token, std::span<std::uint16_t> row) {
   std::uint64_t state = (static_cast<std::uint64_t>(rank) << 32U | token) * 0x9E3779B97F4A7C15U + 1;
