@@ -71,9 +71,7 @@ def decode(buffer: deep_ep.Buffer, batches: list[Tokens], most: int, experts: Ex
     """Low-latency mode: a row for each token and expert; combine applies the weights. Every send is under way before
     anything is received. No batch of any rank has more than `most` tokens."""
     sent = [
-        buffer.low_latency_dispatch(
-            batch.x, batch.topk_idx, most, NUM_EXPERTS, use_fp8=False, return_recv_hook=True
-        )
+        buffer.low_latency_dispatch(batch.x, batch.topk_idx, most, NUM_EXPERTS, use_fp8=False, return_recv_hook=True)
         for batch in batches
     ]
     combining = []
@@ -95,7 +93,7 @@ def decode(buffer: deep_ep.Buffer, batches: list[Tokens], most: int, experts: Ex
 
 
 def share_of(file: str, rank: int, size: int) -> tuple[Tokens, Experts]:
-    """The recording has eight ranks; here each has as many of its tokens, and of its experts, as there are ranks for."""
+    """The tokens of the recording's eight ranks, and its experts, are split among the ranks that there are."""
     data = load_file(file)
     tokens = [data[name].flatten(0, 1).tensor_split(size)[rank] for name in ("x", "topk_idx", "topk_weights", "y")]
     experts = [data[name].tensor_split(size)[rank] for name in ("w_gate", "w_up", "w_down")]

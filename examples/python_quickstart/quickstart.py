@@ -13,7 +13,9 @@ def run_rank(bootstrap: crossdock.Bootstrap) -> None:
 
     # Two tokens of four channels. Token t wants expert t; of two experts rank r owns expert r.
     x = np.full((2, 4), 1 + rank, np.float32)
-    received = buffer.dispatch(x, topk_idx=np.array([[0], [1]]), topk_weights=np.ones((2, 1), np.float32), num_experts=2)
+    received = buffer.dispatch(
+        x, topk_idx=np.array([[0], [1]]), topk_weights=np.ones((2, 1), np.float32), num_experts=2
+    )
 
     # The expert: expert 0 multiplies by 10, expert 1 by 20. What lies in this tensor is summed without another copy.
     y = buffer.combine_input(received.handle, hidden=4, dtype=crossdock.DataType.float32)

@@ -50,9 +50,7 @@ def dispatch(
     return Dispatched(*results)
 
 
-def combine(
-    buffer: crossdock.Buffer | DeepEpBuffer, x: torch.Tensor, handle: crossdock.DispatchHandle
-) -> torch.Tensor:
+def combine(buffer: crossdock.Buffer | DeepEpBuffer, x: torch.Tensor, handle: crossdock.DispatchHandle) -> torch.Tensor:
     """Brings rows [M, hidden] back and sums them at their token's rank, unweighted; differentiable in x. Collective."""
     return _Combine.apply(_core(buffer), x, handle)
 
@@ -88,7 +86,9 @@ class _Dispatch(torch.autograd.Function):
         return output.recv_x.torch(), ids, weights, output.num_recv_tokens_per_expert, output.handle
 
     @staticmethod
-    def backward(ctx: Any, grad_x: torch.Tensor, grad_ids: Any, grad_weights: torch.Tensor, *rest: Any) -> tuple[Any, ...]:
+    def backward(
+        ctx: Any, grad_x: torch.Tensor, grad_ids: Any, grad_weights: torch.Tensor, *rest: Any
+    ) -> tuple[Any, ...]:
         (ids,) = ctx.saved_tensors
         # A weight of -1 is the constant 0 here, whatever was computed with it.
         own_weights = grad_weights.masked_fill(ids < 0, 0).contiguous()

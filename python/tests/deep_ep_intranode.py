@@ -83,8 +83,14 @@ def check_worst_case(buffer: deep_ep.Buffer, group: Group, arguments: dict[str, 
 
 
 def check_combine(
-    buffer: deep_ep.Buffer, routing: Routing, rows: torch.Tensor, x: torch.Tensor, handle: tuple, how: dict[str, Any],
-    recv_weights: torch.Tensor | None, weights: torch.Tensor | None
+    buffer: deep_ep.Buffer,
+    routing: Routing,
+    rows: torch.Tensor,
+    x: torch.Tensor,
+    handle: tuple,
+    how: dict[str, Any],
+    recv_weights: torch.Tensor | None,
+    weights: torch.Tensor | None,
 ) -> None:
     combined, combined_weights, event = buffer.combine(rows, handle, topk_weights=recv_weights, **how)
     if how["async_finish"]:
@@ -95,12 +101,25 @@ def check_combine(
         assert combined_weights is not None and calc_diff(combined_weights, weights) < 1e-9
 
 
-def check_one(buffer: deep_ep.Buffer, routing: Routing, group: Group, payload: Payload, x: torch.Tensor, is_random: bool,
-              with_topk: bool, with_previous: bool, async_finish: bool) -> None:
+def check_one(
+    buffer: deep_ep.Buffer,
+    routing: Routing,
+    group: Group,
+    payload: Payload,
+    x: torch.Tensor,
+    is_random: bool,
+    with_topk: bool,
+    with_previous: bool,
+    async_finish: bool,
+) -> None:
     def how() -> dict[str, Any]:
         previous = buffer.capture() if with_previous else None
-        return {"config": deep_ep.Config(24, 8, 256), "async_finish": async_finish, "previous_event": previous,
-                "allocate_on_comm_stream": with_previous and async_finish}
+        return {
+            "config": deep_ep.Config(24, 8, 256),
+            "async_finish": async_finish,
+            "previous_event": previous,
+            "allocate_on_comm_stream": with_previous and async_finish,
+        }
 
     weights = torch.rand(TOKENS, TOP_K) if with_topk else None
     arguments: dict[str, Any] = {"x": payload, **routing.layout(), **how()}

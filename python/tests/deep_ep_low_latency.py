@@ -40,8 +40,15 @@ def rows_of(packed: Any) -> torch.Tensor:
     return flat.view(rows.shape)
 
 
-def check_expert(expert: int, rows: torch.Tensor, count: int, source_tokens: torch.Tensor, ranges: torch.Tensor,
-                 all_ids: list[torch.Tensor], is_exact: bool) -> None:
+def check_expert(
+    expert: int,
+    rows: torch.Tensor,
+    count: int,
+    source_tokens: torch.Tensor,
+    ranges: torch.Tensor,
+    all_ids: list[torch.Tensor],
+    is_exact: bool,
+) -> None:
     """Rows carry their source rank, and their source token in the last 128 channels."""
     assert count == int((ranges & LOW_HALF).sum()) == sum(int((ids == expert).sum()) for ids in all_ids)
     for source, ids in enumerate(all_ids):
@@ -55,8 +62,17 @@ def check_expert(expert: int, rows: torch.Tensor, count: int, source_tokens: tor
             assert bool((block[:, -128:] == tokens[:, None]).all())
 
 
-def check_combine(buffer: deep_ep.Buffer, x: torch.Tensor, rows: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor,
-                  handle: tuple, hook: bool, is_fp8: bool, is_rounded: bool) -> int:
+def check_combine(
+    buffer: deep_ep.Buffer,
+    x: torch.Tensor,
+    rows: torch.Tensor,
+    ids: torch.Tensor,
+    weights: torch.Tensor,
+    handle: tuple,
+    hook: bool,
+    is_fp8: bool,
+    is_rounded: bool,
+) -> int:
     expected = x.float() * weights.masked_fill(ids == -1, 0).sum(1, keepdim=True)
     results = []
     for zero_copy in (False, True):
@@ -64,7 +80,8 @@ def check_combine(buffer: deep_ep.Buffer, x: torch.Tensor, rows: torch.Tensor, i
             buffer.get_next_low_latency_combine_buffer(handle)[:, :, :] = rows
         out = torch.empty(TOKENS, HIDDEN, dtype=torch.bfloat16)
         combined, event, receive = buffer.low_latency_combine(
-            rows, ids, weights, handle, async_finish=not hook, zero_copy=zero_copy, return_recv_hook=hook, out=out)
+            rows, ids, weights, handle, async_finish=not hook, zero_copy=zero_copy, return_recv_hook=hook, out=out
+        )
         receive() if hook else event.current_stream_wait()
         assert combined.data_ptr() == out.data_ptr() and not bool(combined.isnan().any())
         if not is_rounded:
@@ -74,13 +91,29 @@ def check_combine(buffer: deep_ep.Buffer, x: torch.Tensor, rows: torch.Tensor, i
     return hash_tensors(combined)
 
 
-def check_one(buffer: deep_ep.Buffer, group: Group, x: torch.Tensor, ids: torch.Tensor, all_ids: list[torch.Tensor],
-              weights: torch.Tensor, row_format: dict[str, bool], hook: bool, is_exact: bool) -> int:
+def check_one(
+    buffer: deep_ep.Buffer,
+    group: Group,
+    x: torch.Tensor,
+    ids: torch.Tensor,
+    all_ids: list[torch.Tensor],
+    weights: torch.Tensor,
+    row_format: dict[str, bool],
+    hook: bool,
+    is_exact: bool,
+) -> int:
     num_experts = EXPERTS_PER_RANK * group.size
     stats = torch.zeros(EXPERTS_PER_RANK, dtype=torch.int32)
     packed, counts, handle, event, receive = buffer.low_latency_dispatch(
-        x, ids, TOKENS, num_experts, cumulative_local_expert_recv_stats=stats, async_finish=not hook,
-        return_recv_hook=hook, **row_format)
+        x,
+        ids,
+        TOKENS,
+        num_experts,
+        cumulative_local_expert_recv_stats=stats,
+        async_finish=not hook,
+        return_recv_hook=hook,
+        **row_format,
+    )
     receive() if hook else event.current_stream_wait()
     assert (receive is not None) == hook and (event.event is None) == hook
     assert torch.equal(stats, counts) and handle[2:] == (TOKENS, HIDDEN, num_experts)
@@ -98,8 +131,15 @@ def check_low_latency(group: Group) -> None:
     """All row formats, with hooks and with events, zero copy both ways; the second round has the bits of the first."""
     num_experts = EXPERTS_PER_RANK * group.size
     size = deep_ep.Buffer.get_low_latency_rdma_size_hint(TOKENS, HIDDEN, group.size, num_experts)
-    buffer = deep_ep.Buffer(group.handle, num_rdma_bytes=size, low_latency_mode=True, num_qps_per_rank=EXPERTS_PER_RANK,
-                            allow_nvlink_for_low_latency_mode=True, explicitly_destroy=True, allow_mnnvl=False)
+    buffer = deep_ep.Buffer(
+        group.handle,
+        num_rdma_bytes=size,
+        low_latency_mode=True,
+        num_qps_per_rank=EXPERTS_PER_RANK,
+        allow_nvlink_for_low_latency_mode=True,
+        explicitly_destroy=True,
+        allow_mnnvl=False,
+    )
     hashes = []
     for _ in range(2):
         torch.manual_seed(1 + group.rank)

@@ -30,7 +30,9 @@ def inputs(rank: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, t
     return x, ids, weights.to(torch.float64 if dtype is torch.float64 else torch.float32).requires_grad_(), above
 
 
-def experts(x: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor, up: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
+def experts(
+    x: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor, up: torch.Tensor, down: torch.Tensor
+) -> torch.Tensor:
     """Sum over k of weights[:, k] * expert ids[:, k] of x; an id of -1 adds nothing."""
     total = torch.zeros_like(x)
     for k in range(ids.size(1)):
@@ -40,7 +42,9 @@ def experts(x: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor, up: torch
     return total
 
 
-def dense(num_ranks: int) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor], torch.Tensor, torch.Tensor]:
+def dense(
+    num_ranks: int,
+) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor], torch.Tensor, torch.Tensor]:
     """Outputs and gradients of x and weights of each rank, and those of the parameters, in float64."""
     up, down = parameters(torch.float64)
     worlds = [inputs(rank, torch.float64) for rank in range(num_ranks)]
@@ -71,7 +75,13 @@ def test_gradients_equal_those_of_a_dense_layer(num_ranks: int) -> None:
         first, count = buffer.local_experts(EXPERTS)
         got = sparse(buffer, buffer.rank, first, count)
         local = slice(first, first + count)
-        expected = [outputs[buffer.rank], x_grads[buffer.rank], weight_grads[buffer.rank], up_grad[local], down_grad[local]]
+        expected = [
+            outputs[buffer.rank],
+            x_grads[buffer.rank],
+            weight_grads[buffer.rank],
+            up_grad[local],
+            down_grad[local],
+        ]
         for value, right in zip(got, expected):
             torch.testing.assert_close(value.double(), right, rtol=1e-5, atol=1e-5)
 

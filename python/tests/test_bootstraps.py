@@ -105,7 +105,9 @@ def test_threads_may_share_a_buffer() -> None:
 
         def work() -> None:
             for _ in range(50):
-                buffer.dispatch(np.zeros((1, 4), np.float32), np.zeros((1, 1), int), np.ones((1, 1), np.float32), num_experts=1)
+                buffer.dispatch(
+                    np.zeros((1, 4), np.float32), np.zeros((1, 1), int), np.ones((1, 1), np.float32), num_experts=1
+                )
 
         threads = [threading.Thread(target=work) for _ in range(4)]
         for thread in threads:

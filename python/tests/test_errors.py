@@ -17,7 +17,7 @@ X, IDS, WEIGHTS = np.zeros((2, 4), np.float32), np.zeros((2, 1), int), np.ones((
 def test_bad_argument_is_heard_of_everywhere_and_the_buffer_goes_on() -> None:
     def body(buffer: crossdock.Buffer) -> None:
         weights = np.ones((3, 1), np.float32) if buffer.rank == 1 else WEIGHTS
-        with pytest.raises(crossdock.Error, match="rank 1: .*topk_weights is float32 \\[3, 1\\]") as caught:
+        with pytest.raises(crossdock.Error, match=r"rank 1: .*topk_weights is float32 \[3, 1\]") as caught:
             buffer.dispatch(X, IDS, weights, num_experts=1)
         assert caught.value.code is ErrorCode.INVALID_ARGUMENT and caught.value.rank == 1
         assert caught.value.wait is None and caught.value.system_error is None
@@ -27,7 +27,9 @@ def test_bad_argument_is_heard_of_everywhere_and_the_buffer_goes_on() -> None:
     run_buffers(3, body)
 
 
-@pytest.mark.parametrize("operation", ["dispatch", "dispatch_cached", "combine", "low_latency_dispatch", "low_latency_combine"])
+@pytest.mark.parametrize(
+    "operation", ["dispatch", "dispatch_cached", "combine", "low_latency_dispatch", "low_latency_combine"]
+)
 def test_what_only_python_can_refuse_is_heard_of_everywhere(operation: str) -> None:
     def call(buffer: crossdock.Buffer, x: object) -> None:
         out = buffer.dispatch(X, IDS, WEIGHTS, num_experts=1)
@@ -45,7 +47,7 @@ def test_what_only_python_can_refuse_is_heard_of_everywhere(operation: str) -> N
 
     def body(buffer: crossdock.Buffer) -> None:
         start = time.monotonic()
-        with pytest.raises(crossdock.Error, match="has the dtype float64|rank 0: ") as caught:
+        with pytest.raises(crossdock.Error, match=r"has the dtype float64|rank 0: ") as caught:
             call(buffer, np.zeros((2, 4)))
         assert caught.value.code is ErrorCode.INVALID_ARGUMENT and time.monotonic() - start < 5
         assert buffer.is_available
@@ -87,7 +89,12 @@ def test_deadline() -> None:
             buffer.dispatch(X, IDS, WEIGHTS, num_experts=1, options=crossdock.OperationOptions(timeout=0.2))
         error = caught.value
         assert error.code is ErrorCode.TIMEOUT and error.rank == 1 and error.wait is not None
-        assert (error.wait.operation, error.wait.phase, error.wait.rank, error.wait.epoch) == ("dispatch", "announce", 1, 1)
+        assert (error.wait.operation, error.wait.phase, error.wait.rank, error.wait.epoch) == (
+            "dispatch",
+            "announce",
+            1,
+            1,
+        )
         assert not buffer.is_available
         with pytest.raises(crossdock.Error) as later:
             buffer.dispatch(X, IDS, WEIGHTS, num_experts=1)
@@ -114,7 +121,7 @@ def test_a_rank_that_leaves() -> None:
 
 def test_capacity_says_how_much_would_do() -> None:
     def body(buffer: crossdock.Buffer) -> None:
-        with pytest.raises(crossdock.Error, match="arena_bytes of [0-9]+ there would do") as caught:
+        with pytest.raises(crossdock.Error, match=r"arena_bytes of [0-9]+ there would do") as caught:
             buffer.dispatch(np.zeros((2, 1 << 18), np.float32), IDS, WEIGHTS, num_experts=1)
         assert caught.value.code is ErrorCode.CAPACITY
 

@@ -34,7 +34,17 @@ def mpirun() -> list[str]:
     version = subprocess.run(["mpirun", "--version"], capture_output=True, text=True).stdout
     if "Open MPI" not in version and "OpenRTE" not in version:
         return MPIRUN
-    return [*MPIRUN, "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-x", "MASTER_ADDR", "-x", "MASTER_PORT"]
+    return [
+        *MPIRUN,
+        "--allow-run-as-root",
+        "--oversubscribe",
+        "--bind-to",
+        "none",
+        "-x",
+        "MASTER_ADDR",
+        "-x",
+        "MASTER_PORT",
+    ]
 
 
 def torchrun(*program: str) -> list[str]:
@@ -66,7 +76,10 @@ def test_mpirun_without_mpi4py() -> None:
 
 
 def test_another_deep_ep_is_not_replaced() -> None:
-    program = "import sys, types; sys.modules['deep_ep'] = types.ModuleType('deep_ep'); import crossdock.deep_ep as d; d.install()"
+    program = (
+        "import sys, types; sys.modules['deep_ep'] = types.ModuleType('deep_ep'); "
+        "import crossdock.deep_ep as d; d.install()"
+    )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.returncode != 0 and "another deep_ep has been imported already" in result.stderr
 

@@ -82,10 +82,13 @@ def test_pair(world: World, how: str) -> None:
         y = buffer.next_combine_buffer(out.handle)
         y.numpy()[:] = out.packed_recv_x.numpy()
         result = np.empty_like(world.x[rank])
-        combined = buffer.low_latency_combine(y, world.topk_weights[rank], out.handle, out=result, zero_copy=True,
-                                              options=options)
+        combined = buffer.low_latency_combine(
+            y, world.topk_weights[rank], out.handle, out=result, zero_copy=True, options=options
+        )
         finish(combined)
-        assert same_bits(combined.combined_x.numpy(), expected_sum(world, rank)) and same_bits(result, expected_sum(world, rank))
+        assert same_bits(combined.combined_x.numpy(), expected_sum(world, rank)) and same_bits(
+            result, expected_sum(world, rank)
+        )
 
     run_buffers(world.num_ranks, body)
 
@@ -105,7 +108,9 @@ def test_fp8_formats() -> None:
         for e, count in enumerate(plain.packed_recv_count.numpy()):
             value = exact.packed_recv_x.numpy()[e, :count].astype(np.float32)
             scale = exact.packed_recv_x_scales.numpy()[e, :count].repeat(128, axis=1)[:, : value.shape[1]]
-            assert np.allclose(value * scale, plain.packed_recv_x.numpy()[e, :count].astype(np.float32), rtol=0.07, atol=0.02)
+            assert np.allclose(
+                value * scale, plain.packed_recv_x.numpy()[e, :count].astype(np.float32), rtol=0.07, atol=0.02
+            )
             powers = rounded.packed_recv_x_scales.numpy()[e, :count]
             assert (np.frexp(powers)[0] == 0.5).all()
             exponents = np.ascontiguousarray(packed.packed_recv_x_scales.numpy()[e, :count]).view(np.uint8)[:, :2]

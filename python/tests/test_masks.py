@@ -17,13 +17,14 @@ def dispatch(buffer: crossdock.Buffer, **options: float) -> list[list[int]]:
     """A row of each rank to each rank; what came."""
     size = buffer.num_ranks
     x, ids = np.full((1, 2), buffer.rank, np.int32), np.arange(size).reshape(1, size)
-    out = buffer.dispatch(x, ids, np.ones((1, size), np.float32), num_experts=size,
-                          options=crossdock.OperationOptions(**options))
+    out = buffer.dispatch(
+        x, ids, np.ones((1, size), np.float32), num_experts=size, options=crossdock.OperationOptions(**options)
+    )
     return out.recv_x.numpy().tolist()
 
 
 def test_masked_and_let_in_again() -> None:
-    masked, cleared = threading.Barrier(3), threading.Barrier(3)
+    masked, refused, cleared = (threading.Barrier(3) for _ in range(3))
 
     def body(buffer: crossdock.Buffer) -> None:
         assert dispatch(buffer) == [[0, 0], [1, 1], [2, 2]]
@@ -32,11 +33,13 @@ def test_masked_and_let_in_again() -> None:
             with pytest.raises(crossdock.Error) as caught:
                 dispatch(buffer)
             assert caught.value.code is crossdock.ErrorCode.STATE
+            refused.wait(10)
         else:
             buffer.mask_rank(2)
             assert buffer.masked_ranks() == [2]
             assert dispatch(buffer) == [[0, 0], [1, 1]]
             masked.wait(10)
+            refused.wait(10)
             buffer.clear_masks()
             assert buffer.masked_ranks() == []
         cleared.wait(10)
@@ -61,7 +64,7 @@ def test_a_lost_rank_is_masked_by_deep_ep() -> None:
         x, ids = torch.ones(1, 128).bfloat16(), torch.tensor([[0, 1, 2]])
         for _ in range(2):  # the operation that loses the rank may fail, the next does not
             try:
-                packed, counts, _, _, _ = buffer.low_latency_dispatch(x, ids, 1, 3, use_fp8=False)
+                _, counts, _, _, _ = buffer.low_latency_dispatch(x, ids, 1, 3, use_fp8=False)
             except crossdock.Error as error:
                 assert error.rank == 1 and error.code is crossdock.ErrorCode.PEER_LOST
         assert counts.tolist() == [2]

@@ -13,9 +13,13 @@ PACKAGE = pathlib.Path(crossdock.__file__).parent
 
 def test_golden_stub(tmp_path: pathlib.Path) -> None:
     new = tmp_path / "_crossdock.pyi"
-    subprocess.run([sys.executable, "-m", "nanobind.stubgen", "-q", "-m", "crossdock._crossdock", "-o", new], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "nanobind.stubgen", "-q", "-m", "crossdock._crossdock", "-o", new], check=True
+    )
     committed = pathlib.Path(__file__).parents[1] / "crossdock" / "_crossdock.pyi"
-    assert committed.read_text() == new.read_text(), f"update it: python -m nanobind.stubgen -m crossdock._crossdock -o {committed}"
+    assert committed.read_text() == new.read_text(), (
+        f"update it: python -m nanobind.stubgen -m crossdock._crossdock -o {committed}"
+    )
 
 
 def test_typed() -> None:

@@ -86,7 +86,9 @@ def test_slab_is_kept_by_arrays_and_then_given_back() -> None:
         free = buffer.arena_bytes_free
         array = dispatch_to_self(buffer, np.full((2, 64), 7, np.float32)).numpy()
         assert buffer.arena_bytes_free < free
-        buffer.dispatch(np.zeros((2, 64), np.float32), np.zeros((2, 1), int), np.ones((2, 1), np.float32), num_experts=1)
+        buffer.dispatch(
+            np.zeros((2, 64), np.float32), np.zeros((2, 1), int), np.ones((2, 1), np.float32), num_experts=1
+        )
         assert (array == 7).all()
         del array
         assert buffer.arena_bytes_free == free
@@ -108,8 +110,9 @@ def test_input_is_given_back() -> None:
 
 def test_empty() -> None:
     def body(buffer: crossdock.Buffer) -> None:
-        out = buffer.dispatch(np.zeros((0, 5), ml_dtypes.bfloat16), np.zeros((0, 2), int), np.zeros((0, 2), np.float32),
-                              num_experts=3)
+        out = buffer.dispatch(
+            np.zeros((0, 5), ml_dtypes.bfloat16), np.zeros((0, 2), int), np.zeros((0, 2), np.float32), num_experts=3
+        )
         assert out.recv_x.numpy().shape == (0, 5)
         assert out.recv_topk_idx is not None and out.recv_topk_idx.numpy().shape == (0, 2)
 
@@ -121,7 +124,10 @@ def test_strides_of_empty_tensors_do_not_matter() -> None:
 
     def body(buffer: crossdock.Buffer) -> None:
         x = torch.zeros(1, 1).expand(0, 5)
-        assert buffer.dispatch(x, np.zeros((0, 1), int), np.zeros((0, 1), np.float32), num_experts=1).recv_x.shape == (0, 5)
+        assert buffer.dispatch(x, np.zeros((0, 1), int), np.zeros((0, 1), np.float32), num_experts=1).recv_x.shape == (
+            0,
+            5,
+        )
 
     run_buffers(1, body)
 

@@ -103,15 +103,26 @@ def test_asynchronous_with_previous_event_and_combine_input() -> None:
             allocation=crossdock.Allocation.COMMUNICATION_STREAM,
             previous_event=buffer.capture(),
         )
-        out = buffer.dispatch(world.x[rank], world.topk_idx[rank], world.topk_weights[rank],
-                              num_experts=world.num_experts, options=options)
+        out = buffer.dispatch(
+            world.x[rank],
+            world.topk_idx[rank],
+            world.topk_weights[rank],
+            num_experts=world.num_experts,
+            options=options,
+        )
         out.event.wait()
         check_received(world, buffer, out)
         y = buffer.combine_input(out.handle, 33)
         y.numpy()[:] = out.recv_x.numpy()
         result = np.empty_like(world.x[rank])
-        combined = buffer.combine(y, out.handle, out=result, options=crossdock.OperationOptions(
-            completion=crossdock.Completion.ASYNCHRONOUS, previous_event=out.event, timeout=10))
+        combined = buffer.combine(
+            y,
+            out.handle,
+            out=result,
+            options=crossdock.OperationOptions(
+                completion=crossdock.Completion.ASYNCHRONOUS, previous_event=out.event, timeout=10
+            ),
+        )
         combined.event.wait()
         assert combined.event.is_complete()
         rows = [np.array([world.x[s][t] for s, t in world.received(d)]) for d in range(world.num_ranks)]

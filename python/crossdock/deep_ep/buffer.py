@@ -44,7 +44,9 @@ class Buffer(ThroughputOperations, LowLatencyOperations):
         buffer. The others concern NVLink, RDMA and GPUs.
         """
         if num_nvl_bytes < 0 or num_rdma_bytes < 0:
-            raise ValueError(f"num_nvl_bytes is {num_nvl_bytes} and num_rdma_bytes {num_rdma_bytes}, at least 0 is allowed")
+            raise ValueError(
+                f"num_nvl_bytes is {num_nvl_bytes} and num_rdma_bytes {num_rdma_bytes}, at least 0 is allowed"
+            )
         bootstrap = make_bootstrap(group, comm)
         self.group = comm if group is None else group
         self.rank = bootstrap.rank
@@ -81,5 +83,6 @@ class Buffer(ThroughputOperations, LowLatencyOperations):
     ) -> torch.Tensor:
         """Not supported: the arena belongs to an allocator, and what lies where in it means nothing to others."""
         raise crossdock.Error(
-            "get_local_buffer_tensor: crossdock has no buffer that callers could look into", crossdock.ErrorCode.UNSUPPORTED
+            "get_local_buffer_tensor: crossdock has no buffer that callers could look into",
+            crossdock.ErrorCode.UNSUPPORTED,
         )

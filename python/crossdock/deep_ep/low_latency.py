@@ -33,9 +33,7 @@ class LowLatencyOperations(BufferBase):
         use_ue8m0: bool = False,
         async_finish: bool = False,
         return_recv_hook: bool = False,
-    ) -> tuple[
-        torch.Tensor | tuple[torch.Tensor, torch.Tensor], torch.Tensor, LowLatencyHandle, EventOverlap, Hook
-    ]:
+    ) -> tuple[torch.Tensor | tuple[torch.Tensor, torch.Tensor], torch.Tensor, LowLatencyHandle, EventOverlap, Hook]:
         """Sends a row for each token and expert, packed by local expert. Collective.
 
         x: bfloat16 [tokens, hidden]. use_fp8: cast rows, and return (rows, scales); round_scale: the scales are powers

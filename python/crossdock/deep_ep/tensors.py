@@ -31,7 +31,7 @@ _borrow = crossdock.Tensor.borrow
 def to_core(tensor: Any) -> Any:
     """A view of the tensor for crossdock, which keeps it alive; None stays None.
 
-    What is no tensor, or of an unknown dtype, is passed on: the operation refuses it, and so the other ranks hear of it.
+    What is no tensor, or of an unknown dtype, is passed on: the operation refuses it, and other ranks hear of it.
     """
     if not isinstance(tensor, torch.Tensor):
         return tensor

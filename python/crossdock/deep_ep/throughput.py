@@ -129,7 +129,11 @@ class ThroughputOperations(BufferBase):
             config=config,
             options=make_options(previous_event, async_finish, allocate_on_comm_stream),
         )
-        return output.combined_x.torch(), to_torch(output.combined_topk_weights), make_overlap(output.event, async_finish)
+        return (
+            output.combined_x.torch(),
+            to_torch(output.combined_topk_weights),
+            make_overlap(output.event, async_finish),
+        )
 
     @classmethod
     def set_num_sms(cls, new_num_sms: int) -> None:

@@ -22,8 +22,14 @@ def exchange(buffer: Buffer) -> None:
     per_rank, _, per_expert, in_rank, event = buffer.get_dispatch_layout(ids, size)
     assert event.event is None and EventOverlap(EventHandle()).event is not None
     received, _, _, counts, handle, _ = buffer.dispatch(
-        x, num_tokens_per_rank=per_rank, is_token_in_rank=in_rank, num_tokens_per_expert=per_expert, topk_idx=ids,
-        topk_weights=weights, previous_event=Buffer.capture())
+        x,
+        num_tokens_per_rank=per_rank,
+        is_token_in_rank=in_rank,
+        num_tokens_per_expert=per_expert,
+        topk_idx=ids,
+        topk_weights=weights,
+        previous_event=Buffer.capture(),
+    )
     assert counts == [1] and received.tolist() == [[(rank - 1) % size] * 128]
     combined, _, _ = buffer.combine(received, handle)
     assert calc_diff(combined, x) < 1e-12

@@ -67,7 +67,9 @@ def inplace_unique(x: torch.Tensor, num_slots: int) -> None:
 
 def create_grouped_scores(scores: torch.Tensor, group_idx: torch.Tensor, num_groups: int) -> torch.Tensor:
     """Scores [tokens, experts] with 0 for experts outside the groups that group_idx [tokens, n] names."""
-    chosen = torch.zeros((scores.size(0), num_groups), dtype=torch.bool, device=scores.device).scatter_(1, group_idx, True)
+    chosen = torch.zeros((scores.size(0), num_groups), dtype=torch.bool, device=scores.device).scatter_(
+        1, group_idx, True
+    )
     return scores * chosen.repeat_interleave(scores.size(1) // num_groups, dim=1)
 
 
