@@ -72,14 +72,17 @@ PythonDispatchOutput low_latency_dispatch(PythonBuffer& self, const ArrayLike& x
 }
 
 PythonCombineOutput low_latency_combine(PythonBuffer& self, const ArrayLike& x, const ArrayLike& topk_weights,
-                                        const LowLatencyHandle& handle, const std::optional<ArrayLike>& out,
-                                        bool zero_copy, const OperationOptions& options) {
+                                        const LowLatencyHandle& handle, const std::optional<ArrayLike>& topk_idx,
+                                        const std::optional<ArrayLike>& out, bool zero_copy, bool use_logfmt,
+                                        const OperationOptions& options) {
   const auto make_input = [&] {
     return LowLatencyCombineInput{.x = to_tensor(x, "x"),
                                   .topk_weights = to_tensor(topk_weights, "topk_weights"),
                                   .handle = handle,
+                                  .topk_idx = to_optional_tensor(topk_idx, "topk_idx"),
                                   .out = to_optional_tensor(out, "out"),
-                                  .zero_copy = zero_copy};
+                                  .zero_copy = zero_copy,
+                                  .use_logfmt = use_logfmt};
   };
   const auto body = [&](Buffer& buffer, const LowLatencyCombineInput& input) {
     return buffer.low_latency_combine(input, options);
@@ -154,11 +157,13 @@ void bind_low_latency(nb::class_<PythonBuffer>& buffer) {
            "cumulative_local_expert_recv_stats: int32 [local experts], to which the received counts are added.")
       .def(
           "low_latency_combine", &low_latency_combine, "x"_a, "topk_weights"_a, "handle"_a, nb::kw_only(),
-          "out"_a = nb::none(), "zero_copy"_a = false, "options"_a = OperationOptions{},
+          "topk_idx"_a = nb::none(), "out"_a = nb::none(), "zero_copy"_a = false, "use_logfmt"_a = false,
+          "options"_a = OperationOptions{},
           "Brings the rows back and sums them, weighted by topk_weights. Collective.\n\n"
           "x: bfloat16 [local experts, ranks * M, hidden], read in place if it lies in the arena. topk_weights:\n"
           "float32 [tokens, top-k]. out: bfloat16 [tokens, hidden]. zero_copy: x is what next_combine_buffer gave for\n"
-          "this handle, and must not be written again.")
+          "this handle, and must not be written again. use_logfmt: rows travel as LogFMT-10; equal on all ranks.\n"
+          "topk_idx: if given, checked to be that of the dispatch.")
       .def(
           "next_combine_buffer",
           [](PythonBuffer& self, const LowLatencyHandle& handle) {
@@ -166,7 +171,14 @@ void bind_low_latency(nb::class_<PythonBuffer>& buffer) {
           },
           "handle"_a,
           "A tensor bfloat16 [local experts, ranks * M, hidden] in the arena, contents undefined, for one "
-          "low_latency_combine with zero_copy.");
+          "low_latency_combine with zero_copy.")
+      .def(
+          "clean_low_latency_buffer",
+          [](const PythonBuffer& self, std::int64_t max_tokens, std::int64_t hidden, int num_experts) {
+            self.look().clean_low_latency_buffer(max_tokens, hidden, num_experts);
+          },
+          "num_max_dispatch_tokens_per_rank"_a, "hidden"_a, "num_experts"_a,
+          "For callers of DeepEP, where signals must be zeroed; here nothing needs to be done.");
 }
 
 }  // namespace crossdock::python

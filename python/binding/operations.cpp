@@ -24,17 +24,20 @@ DispatchOutput dispatch(PythonBuffer& self, const ArrayLike& x, const std::optio
                         const std::optional<ArrayLike>& topk_weights, int num_experts,
                         const std::optional<ArrayLike>& x_scales, const std::optional<DispatchLayout>& layout,
                         int expert_alignment, std::optional<std::int64_t> num_worst_tokens,
-                        const std::optional<Config>& config, const OperationOptions& options) {
+                        const std::optional<ArrayLike>& stats, const std::optional<Config>& config,
+                        const OperationOptions& options) {
   const auto make_input = [&] {
-    return DispatchInput{.x = to_tensor(x, "x"),
-                         .x_scales = to_optional_tensor(x_scales, "x_scales"),
-                         .topk_idx = to_optional_tensor(topk_idx, "topk_idx"),
-                         .topk_weights = to_optional_tensor(topk_weights, "topk_weights"),
-                         .layout = layout,
-                         .num_experts = num_experts,
-                         .expert_alignment = expert_alignment,
-                         .num_worst_tokens = num_worst_tokens,
-                         .config = config};
+    return DispatchInput{
+        .x = to_tensor(x, "x"),
+        .x_scales = to_optional_tensor(x_scales, "x_scales"),
+        .topk_idx = to_optional_tensor(topk_idx, "topk_idx"),
+        .topk_weights = to_optional_tensor(topk_weights, "topk_weights"),
+        .layout = layout,
+        .num_experts = num_experts,
+        .expert_alignment = expert_alignment,
+        .num_worst_tokens = num_worst_tokens,
+        .cumulative_local_expert_recv_stats = to_optional_tensor(stats, "cumulative_local_expert_recv_stats"),
+        .config = config};
   };
   return self.run_operation<DispatchInput>(
       make_input, [&](Buffer& buffer, const DispatchInput& input) { return buffer.dispatch(input, options); });
@@ -80,13 +83,16 @@ void bind_throughput(nb::class_<PythonBuffer>& buffer) {
            "nothing.")
       .def("dispatch", &dispatch, "x"_a, "topk_idx"_a = nb::none(), "topk_weights"_a = nb::none(), nb::kw_only(),
            "num_experts"_a = 0, "x_scales"_a = nb::none(), "layout"_a = nb::none(), "expert_alignment"_a = 1,
-           "num_worst_tokens"_a = nb::none(), "config"_a = nb::none(), "options"_a = OperationOptions{},
+           "num_worst_tokens"_a = nb::none(), "cumulative_local_expert_recv_stats"_a = nb::none(),
+           "config"_a = nb::none(), "options"_a = OperationOptions{},
            "Sends each token to the ranks that own its experts. Collective.\n\n"
            "x: [tokens, hidden] of any dtype. topk_idx: int64 or int32 [tokens, top-k], ids or -1, and topk_weights:\n"
            "float32 [tokens, top-k]; both or neither, and without them `layout` is required, which else is computed.\n"
            "num_experts: 0 takes it from `layout`. x_scales: [tokens, scales] of any dtype and strides.\n"
            "expert_alignment: returned counts are rounded up to a multiple of it. num_worst_tokens: rows of the\n"
-           "received tensors, whatever is received.")
+           "received tensors, whatever is received. cumulative_local_expert_recv_stats: int32 [local experts], to "
+           "which\n"
+           "the received selections are added.")
       .def("dispatch_cached", &dispatch_cached, "x"_a, "handle"_a, nb::kw_only(), "x_scales"_a = nb::none(),
            "config"_a = nb::none(), "options"_a = OperationOptions{},
            "A dispatch that repeats the routing of an earlier one on other rows. Collective.")

@@ -19,11 +19,14 @@ namespace {
 using namespace nb::literals;
 
 void initialize_options(OperationOptions* options, Completion completion, Allocation allocation,
-                        std::optional<Event> previous_event, std::optional<double> timeout) {
-  new (options) OperationOptions{.completion = completion,
-                                 .allocation = allocation,
-                                 .previous_event = std::move(previous_event),
-                                 .timeout = timeout ? std::optional(from_seconds(*timeout)) : std::nullopt};
+                        std::optional<Event> previous_event, std::optional<double> timeout,
+                        const std::optional<ArrayLike>& wait_recv_cost_stats) {
+  new (options)
+      OperationOptions{.completion = completion,
+                       .allocation = allocation,
+                       .previous_event = std::move(previous_event),
+                       .timeout = timeout ? std::optional(from_seconds(*timeout)) : std::nullopt,
+                       .wait_recv_cost_stats = to_optional_tensor(wait_recv_cost_stats, "wait_recv_cost_stats")};
 }
 
 void bind_options(nb::module_& module) {
@@ -39,10 +42,14 @@ void bind_options(nb::module_& module) {
       .def("is_complete", &Event::is_complete, "True once the operation has ended, well or badly. Never blocks.")
       .def("wait", &Event::wait, nb::call_guard<nb::gil_scoped_release>(),
            "Blocks until the operation has ended, and raises the Error with which it ended, if any.");
-  nb::class_<OperationOptions>(module, "OperationOptions",
-                               "How one operation runs. May differ between ranks. The timeout is in seconds.")
+  nb::class_<OperationOptions>(
+      module, "OperationOptions",
+      "How one operation runs. May differ between ranks.\n\n"
+      "timeout: seconds. wait_recv_cost_stats: int64 [ranks], to which the nanoseconds are added "
+      "that this rank waits for each.")
       .def("__init__", &initialize_options, nb::kw_only(), "completion"_a = Completion::kSynchronous,
-           "allocation"_a = Allocation::kCallerStream, "previous_event"_a = nb::none(), "timeout"_a = nb::none());
+           "allocation"_a = Allocation::kCallerStream, "previous_event"_a = nb::none(), "timeout"_a = nb::none(),
+           "wait_recv_cost_stats"_a = nb::none());
 }
 
 void bind_layout(nb::module_& module) {

@@ -277,10 +277,12 @@ class Event:
 
 class OperationOptions:
     """
-    How one operation runs. May differ between ranks. The timeout is in seconds.
+    How one operation runs. May differ between ranks.
+
+    timeout: seconds. wait_recv_cost_stats: int64 [ranks], to which the nanoseconds are added that this rank waits for each.
     """
 
-    def __init__(self, *, completion: Completion = Completion.SYNCHRONOUS, allocation: Allocation = Allocation.CALLER_STREAM, previous_event: Event | None = None, timeout: float | None = None) -> None: ...
+    def __init__(self, *, completion: Completion = Completion.SYNCHRONOUS, allocation: Allocation = Allocation.CALLER_STREAM, previous_event: Event | None = None, timeout: float | None = None, wait_recv_cost_stats: crossdock.typing.ArrayLike | None = None) -> None: ...
 
 class DispatchLayout:
     """Where the tokens of a rank go."""
@@ -576,7 +578,7 @@ class Buffer:
         Counts where the tokens of this rank go; local. topk_idx: int64 or int32 [tokens, top-k], -1 selects nothing.
         """
 
-    def dispatch(self, x: crossdock.typing.ArrayLike, topk_idx: crossdock.typing.ArrayLike | None = None, topk_weights: crossdock.typing.ArrayLike | None = None, *, num_experts: int = 0, x_scales: crossdock.typing.ArrayLike | None = None, layout: DispatchLayout | None = None, expert_alignment: int = 1, num_worst_tokens: int | None = None, config: Config | None = None, options: OperationOptions = ...) -> DispatchOutput:
+    def dispatch(self, x: crossdock.typing.ArrayLike, topk_idx: crossdock.typing.ArrayLike | None = None, topk_weights: crossdock.typing.ArrayLike | None = None, *, num_experts: int = 0, x_scales: crossdock.typing.ArrayLike | None = None, layout: DispatchLayout | None = None, expert_alignment: int = 1, num_worst_tokens: int | None = None, cumulative_local_expert_recv_stats: crossdock.typing.ArrayLike | None = None, config: Config | None = None, options: OperationOptions = ...) -> DispatchOutput:
         """
         Sends each token to the ranks that own its experts. Collective.
 
@@ -584,7 +586,8 @@ class Buffer:
         float32 [tokens, top-k]; both or neither, and without them `layout` is required, which else is computed.
         num_experts: 0 takes it from `layout`. x_scales: [tokens, scales] of any dtype and strides.
         expert_alignment: returned counts are rounded up to a multiple of it. num_worst_tokens: rows of the
-        received tensors, whatever is received.
+        received tensors, whatever is received. cumulative_local_expert_recv_stats: int32 [local experts], to which
+        the received selections are added.
         """
 
     def dispatch_cached(self, x: crossdock.typing.ArrayLike, handle: DispatchHandle, *, x_scales: crossdock.typing.ArrayLike | None = None, config: Config | None = None, options: OperationOptions = ...) -> DispatchOutput:
@@ -614,18 +617,24 @@ class Buffer:
         cumulative_local_expert_recv_stats: int32 [local experts], to which the received counts are added.
         """
 
-    def low_latency_combine(self, x: crossdock.typing.ArrayLike, topk_weights: crossdock.typing.ArrayLike, handle: LowLatencyHandle, *, out: crossdock.typing.ArrayLike | None = None, zero_copy: bool = False, options: OperationOptions = ...) -> LowLatencyCombineOutput:
+    def low_latency_combine(self, x: crossdock.typing.ArrayLike, topk_weights: crossdock.typing.ArrayLike, handle: LowLatencyHandle, *, topk_idx: crossdock.typing.ArrayLike | None = None, out: crossdock.typing.ArrayLike | None = None, zero_copy: bool = False, use_logfmt: bool = False, options: OperationOptions = ...) -> LowLatencyCombineOutput:
         """
         Brings the rows back and sums them, weighted by topk_weights. Collective.
 
         x: bfloat16 [local experts, ranks * M, hidden], read in place if it lies in the arena. topk_weights:
         float32 [tokens, top-k]. out: bfloat16 [tokens, hidden]. zero_copy: x is what next_combine_buffer gave for
-        this handle, and must not be written again.
+        this handle, and must not be written again. use_logfmt: rows travel as LogFMT-10; equal on all ranks.
+        topk_idx: if given, checked to be that of the dispatch.
         """
 
     def next_combine_buffer(self, handle: LowLatencyHandle) -> Tensor:
         """
         A tensor bfloat16 [local experts, ranks * M, hidden] in the arena, contents undefined, for one low_latency_combine with zero_copy.
+        """
+
+    def clean_low_latency_buffer(self, num_max_dispatch_tokens_per_rank: int, hidden: int, num_experts: int) -> None:
+        """
+        For callers of DeepEP, where signals must be zeroed; here nothing needs to be done.
         """
 
     def mask_rank(self, rank: int, masked: bool = True) -> None:

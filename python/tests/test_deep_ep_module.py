@@ -53,7 +53,8 @@ REFUSALS: list[tuple[str, Callable[[deep_ep.Buffer], Any]]] = [
     ("needs kAsynchronous and a previous_event", lambda b: dispatch(b, allocate_on_comm_stream=True)),
     ("exclude each other", lambda b: low_latency_dispatch(b, async_finish=True, return_recv_hook=True)),
     ("use_ue8m0 needs round_scale", lambda b: low_latency_dispatch(b, use_fp8=True, use_ue8m0=True)),
-    ("topk_idx must be that of the dispatch", lambda b: low_latency_combine(b, topk_idx=IDS - 1)),
+    ("topk_idx", lambda b: low_latency_combine(b, topk_idx=IDS - 1)),
+    ("zero_copy", lambda b: low_latency_combine(b, use_logfmt=True, zero_copy=True)),
     ("zero_copy needs", lambda b: low_latency_combine(b, zero_copy=True)),
 ]
 
@@ -88,6 +89,23 @@ def test_a_combine_buffer_serves_once() -> None:
             buffer.low_latency_combine(rows, IDS, WEIGHTS, handle, zero_copy=True)
 
     run_threads(1, body)
+
+
+def test_statistics_of_waiting() -> None:
+    """Rank 0 waits for rank 1, which comes late."""
+
+    def body(bootstrap: crossdock.Bootstrap) -> None:
+        buffer = deep_ep.Buffer(bootstrap)
+        of_dispatch, of_combine = torch.zeros(2, dtype=torch.int64), torch.zeros(2, dtype=torch.int64)
+        time.sleep(0.05 * buffer.rank)
+        rows, _, handle, _, _ = low_latency_dispatch(buffer, dispatch_wait_recv_cost_stats=of_dispatch)
+        time.sleep(0.05 * buffer.rank)
+        buffer.low_latency_combine(rows, IDS, WEIGHTS, handle, combine_wait_recv_cost_stats=of_combine)
+        if buffer.rank == 0:
+            for stats in (of_dispatch, of_combine):
+                assert 20e6 < int(stats[1]) < 5e9 and int(stats[0]) < 20e6
+
+    run_threads(2, body)
 
 
 def test_tensors_are_wrapped_without_a_copy() -> None:

@@ -9,6 +9,8 @@ import torch
 
 import crossdock
 
+from .tensors import to_core
+
 
 class EventHandle:
     """A point in the work of the communication stream; made without arguments, of the current stream.
@@ -56,10 +58,12 @@ def make_options(
     async_finish: bool,
     allocate_on_comm_stream: bool = False,
     return_recv_hook: bool = False,
+    wait_recv_cost_stats: torch.Tensor | None = None,
 ) -> crossdock.OperationOptions:
-    """DeepEP's four arguments on how an operation runs. crossdock checks which go together."""
+    """DeepEP's arguments on how an operation runs. crossdock checks which go together."""
     handle = None if previous_event is None else previous_event.event
-    if handle is None and not (async_finish or allocate_on_comm_stream or return_recv_hook):
+    is_plain = not (async_finish or allocate_on_comm_stream or return_recv_hook)
+    if handle is None and wait_recv_cost_stats is None and is_plain:
         return _SYNCHRONOUS
     completion = crossdock.Completion.SYNCHRONOUS
     if return_recv_hook:
@@ -70,7 +74,10 @@ def make_options(
     if allocate_on_comm_stream:
         allocation = crossdock.Allocation.COMMUNICATION_STREAM
     return crossdock.OperationOptions(
-        completion=completion, allocation=allocation, previous_event=None if handle is None else handle.core
+        completion=completion,
+        allocation=allocation,
+        previous_event=None if handle is None else handle.core,
+        wait_recv_cost_stats=to_core(wait_recv_cost_stats),
     )
 
 

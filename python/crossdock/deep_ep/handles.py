@@ -67,12 +67,11 @@ class LowLatencyHandle(LazyTuple):
     """(packed_recv_src_info, packed_recv_layout_range, num_max_dispatch_tokens_per_rank, hidden, num_experts)."""
 
     core: crossdock.LowLatencyHandle
-    topk_idx: torch.Tensor
     combine_buffer: crossdock.Tensor | None
     """What get_next_low_latency_combine_buffer returned last, for a combine with zero_copy."""
 
 
-def make_low_latency_handle(core: crossdock.LowLatencyHandle, topk_idx: torch.Tensor) -> LowLatencyHandle:
+def make_low_latency_handle(core: crossdock.LowLatencyHandle) -> LowLatencyHandle:
     def make() -> tuple[Any, ...]:
         return (
             to_torch(core.packed_recv_src_info()),
@@ -84,6 +83,5 @@ def make_low_latency_handle(core: crossdock.LowLatencyHandle, topk_idx: torch.Te
 
     handle = LowLatencyHandle(5, make)
     handle.core = core
-    handle.topk_idx = topk_idx
     handle.combine_buffer = None
     return handle

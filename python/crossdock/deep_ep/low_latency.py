@@ -38,12 +38,11 @@ class LowLatencyOperations(BufferBase):
 
         x: bfloat16 [tokens, hidden]. use_fp8: cast rows, and return (rows, scales); round_scale: the scales are powers
         of two; use_ue8m0: given as exponent bytes. return_recv_hook: the call sends, the returned hook receives.
+        dispatch_wait_recv_cost_stats: int64 [ranks], to which the nanoseconds are added that this rank waits for each.
 
         Returns (rows, count of each local expert, handle, event, hook or None).
         """
         self._check_completion("low_latency_dispatch", async_finish, return_recv_hook)
-        if dispatch_wait_recv_cost_stats is not None:
-            self._refuse("low_latency_dispatch: dispatch_wait_recv_cost_stats is not supported yet, None is allowed")
         output = self.runtime.low_latency_dispatch(
             to_core(x),
             to_core(topk_idx),
@@ -51,12 +50,12 @@ class LowLatencyOperations(BufferBase):
             num_experts,
             format=self._row_format(use_fp8, round_scale, use_ue8m0),
             cumulative_local_expert_recv_stats=to_core(cumulative_local_expert_recv_stats),
-            options=make_options(None, async_finish, return_recv_hook=return_recv_hook),
+            options=self._options(async_finish, return_recv_hook, dispatch_wait_recv_cost_stats),
         )
         rows: Any = output.packed_recv_x.torch()
         if output.packed_recv_x_scales is not None:
             rows = (rows, output.packed_recv_x_scales.torch())
-        handle = make_low_latency_handle(output.handle, topk_idx)
+        handle = make_low_latency_handle(output.handle)
         event = make_overlap(output.event, async_finish, (x, topk_idx))
         return rows, output.packed_recv_count.torch(), handle, event, output.hook
 
@@ -75,27 +74,24 @@ class LowLatencyOperations(BufferBase):
     ) -> tuple[torch.Tensor, EventOverlap, Hook]:
         """Brings the rows back and sums them, weighted by topk_weights [tokens, top-k]. Collective.
 
-        x: bfloat16 [local experts, ranks * M, hidden]. topk_idx: as in the dispatch. zero_copy: the rows are those in
+        x: bfloat16 [local experts, ranks * M, hidden]. topk_idx: as in the dispatch. use_logfmt: rows travel as
+        LogFMT-10. combine_wait_recv_cost_stats: int64 [ranks], as in the dispatch. zero_copy: the rows are those in
         the tensor that get_next_low_latency_combine_buffer(handle) returned last; only the shape of x matters, and the
         tensor must not be written again.
 
         Returns (sums [tokens, hidden], event, hook or None).
         """
         self._check_completion("low_latency_combine", async_finish, return_recv_hook)
-        if use_logfmt:
-            self._refuse("low_latency_combine: use_logfmt is not supported yet, False is allowed")
-        if combine_wait_recv_cost_stats is not None:
-            self._refuse("low_latency_combine: combine_wait_recv_cost_stats is not supported yet, None is allowed")
         handle = self._low_latency_handle(handle)
-        if topk_idx is not handle.topk_idx and not torch.equal(topk_idx, handle.topk_idx):
-            self._refuse("low_latency_combine: topk_idx must be that of the dispatch")
         output = self.runtime.low_latency_combine(
             self._zero_copy_rows(x, handle) if zero_copy else to_core(x),
             to_core(topk_weights),
             handle.core,
+            topk_idx=to_core(topk_idx),
             out=to_core(out),
             zero_copy=zero_copy,
-            options=make_options(None, async_finish, return_recv_hook=return_recv_hook),
+            use_logfmt=use_logfmt,
+            options=self._options(async_finish, return_recv_hook, combine_wait_recv_cost_stats),
         )
         combined = output.combined_x.torch() if out is None else out
         return combined, make_overlap(output.event, async_finish, (x, topk_weights)), output.hook
@@ -108,6 +104,7 @@ class LowLatencyOperations(BufferBase):
 
     def clean_low_latency_buffer(self, num_max_dispatch_tokens_per_rank: int, hidden: int, num_experts: int) -> None:
         """Does nothing: crossdock's signals count up and need no cleaning."""
+        self.runtime.clean_low_latency_buffer(num_max_dispatch_tokens_per_rank, hidden, num_experts)
 
     def low_latency_update_mask_buffer(self, rank_to_mask: int, mask: bool = False) -> None:
         """Goes on without a rank from the next operation on, of both modes, or lets it in again."""
@@ -130,6 +127,10 @@ class LowLatencyOperations(BufferBase):
         return 2 * crossdock.get_low_latency_rdma_size_hint(
             num_max_dispatch_tokens_per_rank, hidden, num_ranks, num_experts
         )
+
+    @staticmethod
+    def _options(async_finish: bool, return_recv_hook: bool, stats: torch.Tensor | None) -> crossdock.OperationOptions:
+        return make_options(None, async_finish, return_recv_hook=return_recv_hook, wait_recv_cost_stats=stats)
 
     def _check_completion(self, operation: str, async_finish: bool, return_recv_hook: bool) -> None:
         if async_finish and return_recv_hook:
