@@ -75,6 +75,13 @@ def test_mpirun_without_mpi4py() -> None:
     run(command, 2, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
 
 
+def test_a_module(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "program.py").write_text("import sys, deep_ep; print(sys.argv[1:], deep_ep.Buffer.__module__)")
+    command = [sys.executable, "-m", "crossdock.deep_ep", "-m", "program", "-x"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert result.stdout == "['-x'] crossdock.deep_ep.buffer\n"
+
+
 def test_another_deep_ep_is_not_replaced() -> None:
     program = (
         "import sys, types; sys.modules['deep_ep'] = types.ModuleType('deep_ep'); "
