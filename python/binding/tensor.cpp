@@ -37,6 +37,8 @@ Tensor from_array_interface(const nb::object& object, const char* name) {
   const auto dtype_name = nb::cast<std::string>(object.attr("dtype").attr("name"));
   const std::optional<DataType> dtype = data_type_of(dtype_name);
   if (!dtype) refuse_dtype(name, dtype_name);
+  if (nb::cast<std::string>(interface["typestr"]).starts_with('>'))
+    refuse(name, "is big-endian, little-endian is allowed");
   const auto address = nb::cast<std::uintptr_t>(nb::cast<nb::tuple>(interface["data"])[0]);
   std::vector<std::int64_t> shape;
   for (const nb::handle extent : nb::cast<nb::tuple>(interface["shape"]))
@@ -45,8 +47,11 @@ Tensor from_array_interface(const nb::object& object, const char* name) {
   const nb::object strides = interface["strides"];
   if (strides.is_none()) return tensor;
   std::vector<std::int64_t> elements;
-  for (const nb::handle bytes : nb::cast<nb::tuple>(strides)) {
-    elements.push_back(nb::cast<std::int64_t>(bytes) / static_cast<std::int64_t>(size_of(*dtype)));
+  const auto size = static_cast<std::int64_t>(size_of(*dtype));
+  for (const nb::handle stride : nb::cast<nb::tuple>(strides)) {
+    const auto bytes = nb::cast<std::int64_t>(stride);
+    if (bytes % size != 0) refuse(name, "has a stride of " + std::to_string(bytes) + " bytes, not a whole element");
+    elements.push_back(bytes / size);
   }
   return with_strides(tensor, elements.data());
 }

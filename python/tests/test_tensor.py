@@ -145,8 +145,11 @@ def test_borrow() -> None:
         (np.zeros((2, 3)), "x has the dtype float64, allowed are bool, uint8"),
         ([[1.0, 2.0]], "x is a list, allowed is"),
         (3, "x is a int, allowed is"),
+        (np.zeros((2, 3), ">f4"), "x is big-endian"),
+        (np.zeros((2, 3), [("a", "<f4"), ("b", "<i2")])["a"], "x has a stride of 18 bytes, not a whole element"),
+        (np.zeros((2, 3), np.float32)[:, ::-1], "stride -1 of a tensor's dimension 1 is negative"),
     ],
-    ids=["float64", "list", "int"],
+    ids=["float64", "list", "int", "big-endian", "field", "reversed"],
 )
 def test_what_is_no_tensor(x: object, message: str) -> None:
     def body(buffer: crossdock.Buffer) -> None:
