@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ import torch
 import crossdock
 from crossdock import deep_ep
 from ranks import run_buffers, run_threads
+from test_bootstraps import free_port
 
 
 def dispatch(buffer: crossdock.Buffer, **options: float) -> list[list[int]]:
@@ -78,3 +82,33 @@ def test_a_lost_rank_is_masked_by_deep_ep() -> None:
         assert status.tolist() == [0, 0, 0]
 
     run_threads(3, body)
+
+
+def run_until_killed(rank: int, port: int, results: Any) -> None:
+    """Three ranks; rank 1 dies between its dispatch and its combine, and the others go on without it."""
+    bootstrap = crossdock.make_tcp_bootstrap(address="127.0.0.1", port=port, rank=rank, size=3)
+    buffer = deep_ep.Buffer(bootstrap, low_latency_mode=True, enable_shrink=True)
+    x, ids, weights = torch.ones(1, 128).bfloat16(), torch.tensor([[0, 1, 2]]), torch.ones(1, 3)
+    rows, _, handle, _, _ = buffer.low_latency_dispatch(x, ids, 1, 3, use_fp8=False)
+    if rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    combined = [buffer.low_latency_combine(rows, ids, weights, handle)[0]]
+    rows, counts, handle, _, _ = buffer.low_latency_dispatch(x, ids, 1, 3, use_fp8=False)
+    combined.append(buffer.low_latency_combine(rows, ids, weights, handle)[0])
+    status = torch.zeros(3, dtype=torch.int32)
+    buffer.low_latency_query_mask_buffer(status)
+    results.put((counts.tolist(), [float(c[0, 0]) for c in combined], status.tolist()))
+
+
+def test_a_rank_is_killed() -> None:
+    context = torch.multiprocessing.get_context("spawn")
+    results = context.Queue()
+    port = free_port()
+    ranks = [context.Process(target=run_until_killed, args=(rank, port, results)) for rank in range(3)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(60)
+    assert [process.exitcode for process in ranks] == [0, -signal.SIGKILL, 0]
+    for _ in range(2):
+        assert results.get(timeout=10) == ([2], [2.0, 2.0], [0, 1, 0])
