@@ -59,8 +59,10 @@ void check_low_latency_dispatch(const LowLatencyDispatchInput& input, int num_lo
   require(input.topk_idx.size(0) == input.x.size(0), "topk_idx is {}, but x has {} tokens",
           input.topk_idx.description(), input.x.size(0));
   if (limits.device.type != DeviceType::kHost) {
-    // its kernels look at the ids
-  } else if (input.topk_idx.dtype() == DataType::kInt64) {
+    throw make_error(ErrorCode::kUnsupported,
+                     "the CUDA backend has no low-latency mode yet; dispatch and combine are allowed");
+  }
+  if (input.topk_idx.dtype() == DataType::kInt64) {
     check_ids<std::int64_t>(input.topk_idx, input.num_experts, most);
   } else {
     check_ids<std::int32_t>(input.topk_idx, input.num_experts, most);

@@ -8,10 +8,8 @@ namespace crossdock::cuda {
 
 namespace {
 
-Error no_low_latency() {
-  return make_error(ErrorCode::kUnsupported,
-                    "the CUDA backend has no low-latency mode yet; dispatch and combine are allowed");
-}
+/// What core has refused before it comes here.
+Error no_low_latency() { return make_error(ErrorCode::kUnsupported, "the CUDA backend has no low-latency mode yet"); }
 
 }  // namespace
 

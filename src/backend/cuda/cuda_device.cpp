@@ -108,7 +108,11 @@ void CudaDevice::plan(const DispatchInput& input, DispatchHandle::State& state) 
   const DeviceGuard guard(stream_->device().index);
   state.copy_to_host = [stream = stream_](const Tensor& tensor) { return copy_to_host(*stream, tensor); };
   const std::array shape{state.num_tokens, std::int64_t{num_ranks_}};
-  state.send_rows = allocate(DataType::kInt32, shape);
+  // One allocation for both tables: each costs a call to the driver.
+  const std::int64_t entries = state.num_tokens * num_ranks_;
+  const Tensor tables =
+      allocate(DataType::kUint8, std::array{entries * static_cast<std::int64_t>(sizeof(std::int32_t) + 1)});
+  state.send_rows = Tensor::own(tables.owner(), tables.data(), DataType::kInt32, shape, tables.device());
   device::LayoutArgs args = make_args(state.num_tokens, state.num_experts);
   args.rows = state.send_rows.data_as<std::int32_t>();
   if (input.topk_idx) set_ids(args, *input.topk_idx);
@@ -116,7 +120,8 @@ void CudaDevice::plan(const DispatchInput& input, DispatchHandle::State& state) 
     plan_by_layout(*input.layout, args, state);
     return;
   }
-  state.is_token_in_rank = allocate(DataType::kBool, shape);
+  state.is_token_in_rank = Tensor::own(tables.owner(), state.send_rows.data_as<std::int32_t>() + entries,
+                                       DataType::kBool, shape, tables.device());
   args.is_token_in_rank = state.is_token_in_rank.data_as<std::uint8_t>();
   count(args);
   state.num_tokens_per_rank.assign(counted_per_rank_.get(), counted_per_rank_.get() + num_ranks_);

@@ -1,6 +1,6 @@
 #include "backend/cuda/device/completion.cuh"
 #include "backend/cuda/device/copy.hpp"
-#include "backend/cuda/device/limits.hpp"
+#include "backend/cuda/device/items.cuh"
 #include "backend/cuda/device/row_access.cuh"
 #include "backend/cuda/device/row_access.hpp"
 
@@ -14,13 +14,11 @@ constexpr int kLoads = 4;  ///< of a thread that are in flight at once
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 1) copy_kernel(const __grid_constant__ CopyArgs args) {
   const std::int64_t count = args.row_bytes / static_cast<std::int64_t>(sizeof(T));
-  const std::int64_t pieces = (count + kLoads * kWarpThreads - 1) / (kLoads * kWarpThreads);
-  const std::int64_t num_warps = static_cast<std::int64_t>(gridDim.x) * (kThreads / kWarpThreads);
-  const std::int64_t warp =
-      static_cast<std::int64_t>(blockIdx.x) * (kThreads / kWarpThreads) + threadIdx.x / kWarpThreads;
-  for (std::int64_t item = warp; item < args.num_rows * pieces; item += num_warps) {
-    const std::int64_t row = item / pieces;
-    const std::int64_t begin = item % pieces * (kLoads * kWarpThreads) + threadIdx.x % kWarpThreads;
+  const int pieces = static_cast<int>((count + kLoads * kWarpThreads - 1) / (kLoads * kWarpThreads));
+  for (WarpItem item(args.num_rows, pieces, kThreads); item.is_valid(); item.step()) {
+    const std::int64_t row = item.token();
+    const std::int64_t begin =
+        static_cast<std::int64_t>(item.piece()) * (kLoads * kWarpThreads) + threadIdx.x % kWarpThreads;
     const auto* from = reinterpret_cast<const T*>(args.from + row * args.stride);
     auto* to = reinterpret_cast<T*>(args.to + row * args.row_bytes);
     T values[kLoads];

@@ -18,16 +18,23 @@ __device__ int thread_owner(const LayoutArgs& args, int expert) {
 /// Counts the experts of a token and returns its destinations, one bit a rank.
 template <typename Id>
 __device__ std::uint64_t thread_read_ids(const LayoutArgs& args, std::int64_t token, std::int32_t* expert_counts) {
-  const auto* ids = reinterpret_cast<const Id*>(args.topk_idx);
+  constexpr int kLoads = 8;  // that are in flight at once
+  const auto* ids = reinterpret_cast<const Id*>(args.topk_idx) + token * args.num_topk;
   std::uint64_t mask = 0;
-  for (int k = 0; k < args.num_topk; ++k) {
-    const std::int64_t place = token * args.num_topk + k;
-    const Id id = ids[place];
-    if (id >= 0 && id < args.num_experts) {
-      atomicAdd(&expert_counts[id], 1);
-      mask |= std::uint64_t{1} << static_cast<unsigned>(thread_owner(args, static_cast<int>(id)));
-    } else if (id != -1) {
-      atomicMax(reinterpret_cast<unsigned long long*>(args.scratch.bad_id), ~static_cast<unsigned long long>(place));
+  for (int first = 0; first < args.num_topk; first += kLoads) {
+    Id some[kLoads];
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) some[i] = first + i < args.num_topk ? ids[first + i] : Id{-1};
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) {
+      const Id id = some[i];
+      if (id >= 0 && id < args.num_experts) {
+        atomicAdd(&expert_counts[id], 1);
+        mask |= std::uint64_t{1} << static_cast<unsigned>(thread_owner(args, static_cast<int>(id)));
+      } else if (id != -1) {
+        const auto place = static_cast<unsigned long long>(token * args.num_topk + first + i);
+        atomicMax(reinterpret_cast<unsigned long long*>(args.scratch.bad_id), ~place);
+      }
     }
   }
   return mask;

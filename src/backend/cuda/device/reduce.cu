@@ -1,4 +1,5 @@
 #include "backend/cuda/device/completion.cuh"
+#include "backend/cuda/device/items.cuh"
 #include "backend/cuda/device/ranks.cuh"
 #include "backend/cuda/device/reduce.hpp"
 #include "backend/cuda/device/row_access.cuh"
@@ -8,59 +9,90 @@ namespace crossdock::cuda::device {
 
 namespace {
 
-constexpr int kThreads = 1024;
+// With fewer multiprocessors the sums are bound by instructions: addresses are kept in registers, which is why a block
+// has no more threads.
+constexpr int kThreads = 768;
 constexpr int kLoads = 8;   ///< contributions that a thread reads at once
-constexpr int kRounds = 4;  ///< accesses of a thread in a piece of a row, one after the other
+constexpr int kRounds = 7;  ///< accesses of a thread in a piece of a row, one after the other
 constexpr unsigned kAllLanes = 0xFFFFFFFFU;
 constexpr unsigned kFloat32Nan = 0x7FC00000U;
-constexpr unsigned short kBfloat16Nan = 0x7FC0U;
+constexpr unsigned kBfloat16Nan = 0x7FC0U;
 
+/// How elements lie in words of 32 bits, and what they are as floats.
 struct Float32 {
-  using Bits = unsigned int;
-  static __device__ float widen(Bits bits) { return __uint_as_float(bits); }
-  static __device__ Bits narrow(float sum) { return sum != sum ? kFloat32Nan : __float_as_uint(sum); }
+  static constexpr int kBytes = 4;
+  static constexpr int kPerWord = 1;
+  static __device__ void thread_add(unsigned word, float* sums) { sums[0] = __fadd_rn(sums[0], __uint_as_float(word)); }
+  static __device__ unsigned thread_round_finite(const float* sums) { return __float_as_uint(sums[0]); }
+  static __device__ unsigned thread_round(const float* sums) {
+    return sums[0] != sums[0] ? kFloat32Nan : __float_as_uint(sums[0]);
+  }
 };
 
 /// bfloat16 as base/bfloat16.hpp defines it.
 struct Bfloat16 {
-  using Bits = unsigned short;
-  static __device__ float widen(Bits bits) { return __uint_as_float(static_cast<unsigned>(bits) << 16U); }
-  static __device__ Bits narrow(float sum) {
-    if (sum != sum) return kBfloat16Nan;
-    const unsigned bits = __float_as_uint(sum);
-    return static_cast<Bits>((bits + 0x7FFFU + ((bits >> 16U) & 1U)) >> 16U);
+  static constexpr int kBytes = 2;
+  static constexpr int kPerWord = 2;
+  static __device__ void thread_add(unsigned word, float* sums) {
+    sums[0] = __fadd_rn(sums[0], __uint_as_float(word << 16U));
+    sums[1] = __fadd_rn(sums[1], __uint_as_float(word & 0xFFFF0000U));
   }
-};
-
-/// The elements of one access.
-template <typename Type, typename T>
-union Elements {
-  static constexpr int kCount = static_cast<int>(sizeof(T) / sizeof(typename Type::Bits));
-  T access;
-  typename Type::Bits bits[kCount];
-};
-
-/// Sums of one access, by one thread.
-template <typename Type, typename T>
-class Sums {
- public:
-  using Values = Elements<Type, T>;
-
-  __device__ void add(const T& access) {
-    Values values;
-    values.access = access;
-#pragma unroll
-    for (int i = 0; i < Values::kCount; ++i) sums_[i] = __fadd_rn(sums_[i], Type::widen(values.bits[i]));
+  static __device__ unsigned thread_round_finite(const float* sums) {
+    unsigned word;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(sums[1]), "f"(sums[0]));
+    return word;
   }
-  [[nodiscard]] __device__ T rounded() const {
-    Values values;
-#pragma unroll
-    for (int i = 0; i < Values::kCount; ++i) values.bits[i] = Type::narrow(sums_[i]);
-    return values.access;
+  static __device__ unsigned thread_round(const float* sums) {
+    return thread_round_one(sums[0]) | thread_round_one(sums[1]) << 16U;
   }
 
  private:
-  float sums_[Values::kCount] = {};
+  static __device__ unsigned thread_round_one(float sum) {
+    if (sum != sum) return kBfloat16Nan;
+    const unsigned bits = __float_as_uint(sum);
+    return (bits + 0x7FFFU + ((bits >> 16U) & 1U)) >> 16U;
+  }
+};
+
+/// Sums of one access, by one thread. An access of half a word has zeros in the other half.
+template <typename Type, typename T>
+class Sums {
+ public:
+  static constexpr int kElements = static_cast<int>(sizeof(T)) / Type::kBytes;  ///< of an access
+
+  __device__ void add(const T& access) {
+    Words words{};
+    words.access = access;
+#pragma unroll
+    for (int i = 0; i < kWords; ++i) Type::thread_add(words.bits[i], sums_ + i * Type::kPerWord);
+  }
+  [[nodiscard]] __device__ T rounded() const {
+    Words words;
+    if (are_finite()) {  // the instruction's NaN is not the canonical one
+#pragma unroll
+      for (int i = 0; i < kWords; ++i) words.bits[i] = Type::thread_round_finite(sums_ + i * Type::kPerWord);
+    } else {
+#pragma unroll
+      for (int i = 0; i < kWords; ++i) words.bits[i] = Type::thread_round(sums_ + i * Type::kPerWord);
+    }
+    return words.access;
+  }
+
+ private:
+  static constexpr int kWords = sizeof(T) < sizeof(unsigned) ? 1 : static_cast<int>(sizeof(T) / sizeof(unsigned));
+  union Words {
+    unsigned bits[kWords];
+    T access;
+  };
+
+  [[nodiscard]] __device__ bool are_finite() const {
+    float zero = 0.0F;  // unless a sum is infinite or NaN
+#pragma unroll
+    for (const float sum : sums_) zero = fmaf(sum, 0.0F, zero);
+    return zero == 0.0F;
+  }
+
+  float sums_[kWords * Type::kPerWord] = {};
 };
 
 /// One token's rows at 32 ranks, one to a lane.
@@ -69,34 +101,61 @@ struct LaneContribution {
   unsigned mask;         ///< lanes that have; the same in all lanes
 };
 
-__device__ LaneContribution warp_find_contributions(const ReduceArgs& args, const Contributor* contributors,
-                                                    std::int64_t token, int first_rank) {
-  const int rank = first_rank + static_cast<int>(threadIdx.x % kWarpThreads);
-  const std::int64_t row = thread_takes_part(args.ranks, rank) ? args.rows[token * args.num_ranks + rank] : -1;
-  const std::byte* at = row < 0 ? nullptr : contributors[rank].x + row * contributors[rank].stride;
-  return {at, __ballot_sync(kAllLanes, row >= 0)};
+/// Row of the token in the block of a rank, -1: none.
+__device__ int thread_find_row(const ReduceArgs& args, std::int64_t token, int rank) {
+  return thread_takes_part(args.ranks, rank) ? args.rows[token * args.num_ranks + rank] : -1;
 }
 
-/// Adds access `index` of all contributions; lanes beyond the end of the row only help. Ascending lanes are ascending
-/// ranks.
-template <typename Type, typename T>
-__device__ void warp_add(const LaneContribution& from, std::int64_t index, bool is_inside, Sums<Type, T>& sums) {
-  for (unsigned left = from.mask; left != 0;) {
-    T values[kLoads];
-    int count = 0;
+__device__ LaneContribution warp_find_contributions(const Contributor* contributors, int first_rank, int row) {
+  const Contributor& mine = contributors[first_rank + static_cast<int>(threadIdx.x % kWarpThreads)];
+  return {row < 0 ? nullptr : mine.x + row * mine.stride, __ballot_sync(kAllLanes, row >= 0)};
+}
+
+/// The first contributions of some, in all lanes.
+template <typename T>
+struct Sources {
+  const T* rows[kLoads];
+  int count = 0;
+};
+
+/// Takes them out of `from`, from access `begin` of each on. Ascending lanes are ascending ranks.
+template <typename T>
+__device__ Sources<T> warp_take_sources(LaneContribution& from, int begin) {
+  Sources<T> result;
+  const int all = __popc(from.mask);
+  result.count = all < kLoads ? all : kLoads;
 #pragma unroll
-    for (int i = 0; i < kLoads; ++i) {
-      if (left == 0) break;
-      const int source = __ffs(static_cast<int>(left)) - 1;
-      left &= left - 1;
+  for (int i = 0; i < kLoads; ++i) {
+    if (i < result.count) {
+      const int source = __ffs(static_cast<int>(from.mask)) - 1;
       const auto row = __shfl_sync(kAllLanes, reinterpret_cast<unsigned long long>(from.row), source);
-      if (is_inside) values[i] = thread_load(reinterpret_cast<const T*>(row) + index);
-      ++count;
+      result.rows[i] = reinterpret_cast<const T*>(row) + begin;
+      from.mask &= from.mask - 1;
     }
+  }
+  return result;
+}
+
+/// Adds one access of each source; all are read before the first is added.
+template <typename Type, typename T>
+__device__ void thread_add(const Sources<T>& sources, int index, Sums<Type, T>& sums) {
+  T values[kLoads];
 #pragma unroll
-    for (int i = 0; i < kLoads; ++i) {
-      if (i < count && is_inside) sums.add(values[i]);
-    }
+  for (int i = 0; i < kLoads; ++i) {
+    if (i < sources.count) values[i] = thread_load(sources.rows[i] + index);
+  }
+#pragma unroll
+  for (int i = 0; i < kLoads; ++i) {
+    if (i < sources.count) sums.add(values[i]);
+  }
+}
+
+/// The same for all contributions; lanes beyond the end of the row only help.
+template <typename Type, typename T>
+__device__ void warp_add(LaneContribution from, int index, bool is_inside, Sums<Type, T>& sums) {
+  while (from.mask != 0) {
+    const Sources<T> sources = warp_take_sources<T>(from, 0);
+    if (is_inside) thread_add(sources, index, sums);
   }
 }
 
@@ -105,61 +164,80 @@ __device__ const T* row_at(const std::byte* base, std::int64_t stride, std::int6
   return reinterpret_cast<const T*>(base + token * stride);
 }
 
-/// One piece of a token's row: kRounds accesses of each lane.
+/// One piece of a token's row: kRounds accesses of each lane. `from` are the contributions of the first 32 ranks.
+/// Without biases, and with no more contributions than are read at once: what most calls are.
 template <typename Type, typename T>
-__device__ void warp_reduce_piece(const ReduceArgs& args, const Contributor* contributors, std::int64_t token,
-                                  std::int64_t piece) {
-  const std::int64_t count = args.hidden / Elements<Type, T>::kCount;
-  const LaneContribution first = warp_find_contributions(args, contributors, token, 0);
+__device__ void warp_reduce_few(const ReduceArgs& args, LaneContribution from, std::int64_t token, int piece) {
+  const int count = static_cast<int>(args.hidden / Sums<Type, T>::kElements);
+  const int begin = piece * (kRounds * kWarpThreads) + static_cast<int>(threadIdx.x % kWarpThreads);
+  const Sources<T> sources = warp_take_sources<T>(from, begin);
+  auto* out = reinterpret_cast<T*>(args.out) + token * count + begin;
+#pragma unroll 1
+  for (int index = 0; index < kRounds * kWarpThreads && begin + index < count; index += kWarpThreads) {
+    Sums<Type, T> sums;
+    thread_add(sources, index, sums);
+    thread_store(out + index, sums.rounded());
+  }
+}
+
+/// The same with biases and any number of contributions.
+template <typename Type, typename T>
+__device__ void warp_reduce_any(const ReduceArgs& args, const Contributor* contributors, LaneContribution from,
+                                std::int64_t token, int piece) {
+  const int count = static_cast<int>(args.hidden / Sums<Type, T>::kElements);
+  const Sources<T> first = warp_take_sources<T>(from, 0);
   auto* out = reinterpret_cast<T*>(args.out) + token * count;
-  std::int64_t index = piece * (kRounds * kWarpThreads) + threadIdx.x % kWarpThreads;
+  int index = piece * (kRounds * kWarpThreads) + static_cast<int>(threadIdx.x % kWarpThreads);
+#pragma unroll 1
   for (int round = 0; round < kRounds; ++round, index += kWarpThreads) {
     const bool is_inside = index < count;
     Sums<Type, T> sums;
     if (args.bias_0 != nullptr && is_inside) sums.add(row_at<T>(args.bias_0, args.bias_0_stride, token)[index]);
     if (args.bias_1 != nullptr && is_inside) sums.add(row_at<T>(args.bias_1, args.bias_1_stride, token)[index]);
-    warp_add(first, index, is_inside, sums);
+    if (is_inside) thread_add(first, index, sums);
+    warp_add(from, index, is_inside, sums);
     for (int rank = kWarpThreads; rank < args.num_ranks; rank += kWarpThreads) {
-      warp_add(warp_find_contributions(args, contributors, token, rank), index, is_inside, sums);
+      const int row_there = thread_find_row(args, token, rank + static_cast<int>(threadIdx.x % kWarpThreads));
+      warp_add(warp_find_contributions(contributors, rank, row_there), index, is_inside, sums);
     }
     if (is_inside) thread_store(out + index, sums.rounded());
   }
 }
 
 __device__ void warp_reduce_weights(const ReduceArgs& args, const Contributor* contributors, std::int64_t token) {
-  const std::int32_t* rows = args.rows + token * args.num_ranks;
   for (std::int64_t k = threadIdx.x % kWarpThreads; k < args.num_topk; k += kWarpThreads) {
-    float sum = 0.0F;
+    float sum[] = {0.0F};
     for (int rank = 0; rank < args.num_ranks; ++rank) {
-      const std::int64_t row = thread_takes_part(args.ranks, rank) ? rows[rank] : -1;
-      if (row >= 0) sum = __fadd_rn(sum, contributors[rank].weights[row * args.num_topk + k]);
+      const std::int64_t row = thread_find_row(args, token, rank);
+      if (row >= 0) sum[0] = __fadd_rn(sum[0], contributors[rank].weights[row * args.num_topk + k]);
     }
-    args.out_weights[token * args.num_topk + k] = __uint_as_float(Float32::narrow(sum));
+    args.out_weights[token * args.num_topk + k] = __uint_as_float(Float32::thread_round(sum));
   }
 }
 
 /// A warp's piece of work is a piece of a token's row. The last piece of each token is its weights.
-template <typename Type, typename T>
+template <typename Type, typename T, bool kFew>
 __global__ void __launch_bounds__(kThreads, 1) reduce_kernel(const __grid_constant__ ReduceArgs args) {
   __shared__ Contributor contributors[kMaxRanks];
   for (int rank = static_cast<int>(threadIdx.x); rank < args.num_ranks; rank += kThreads) {
     contributors[rank] = args.contributors[rank];
   }
   __syncthreads();
-  const std::int64_t piece_elements = static_cast<std::int64_t>(kRounds) * kWarpThreads * Elements<Type, T>::kCount;
-  const std::int64_t row_pieces = (args.hidden + piece_elements - 1) / piece_elements;
-  const std::int64_t pieces = row_pieces + (args.num_topk > 0 ? 1 : 0);
-  const std::int64_t items = args.num_tokens * pieces;
-  const std::int64_t num_warps = static_cast<std::int64_t>(gridDim.x) * (kThreads / kWarpThreads);
-  const std::int64_t warp =
-      static_cast<std::int64_t>(blockIdx.x) * (kThreads / kWarpThreads) + threadIdx.x / kWarpThreads;
-  for (std::int64_t item = warp; item < items; item += num_warps) {
-    const std::int64_t token = item / pieces;
-    const std::int64_t piece = item % pieces;
-    if (piece < row_pieces) {
-      warp_reduce_piece<Type, T>(args, contributors, token, piece);
+  constexpr int kPieceElements = kRounds * kWarpThreads * Sums<Type, T>::kElements;
+  const int row_pieces = static_cast<int>((args.hidden + kPieceElements - 1) / kPieceElements);
+  const int pieces = row_pieces + (args.num_topk > 0 ? 1 : 0);
+  const int rank = static_cast<int>(threadIdx.x % kWarpThreads);
+  WarpItem item(args.num_tokens, pieces, kThreads);
+  int row = item.is_valid() ? thread_find_row(args, item.token(), rank) : -1;
+  for (; item.is_valid(); item.step()) {
+    const LaneContribution from = warp_find_contributions(contributors, 0, row);
+    if (const WarpItem next = item.next(); next.is_valid()) row = thread_find_row(args, next.token(), rank);
+    if (item.piece() == row_pieces) {
+      warp_reduce_weights(args, contributors, item.token());
+    } else if constexpr (kFew) {
+      warp_reduce_few<Type, T>(args, from, item.token(), item.piece());
     } else {
-      warp_reduce_weights(args, contributors, token);
+      warp_reduce_any<Type, T>(args, contributors, from, item.token(), item.piece());
     }
   }
   if (block_is_last(args.completion.blocks_ended)) thread_complete(args.completion);
@@ -180,17 +258,26 @@ int access_bytes_of(const ReduceArgs& args) {
   return bytes;
 }
 
+template <typename Type, typename T>
+void launch(const ReduceArgs& args, int num_sms, cudaStream_t stream) {
+  const auto grid = static_cast<unsigned>(num_sms);
+  if (args.num_ranks <= kLoads && args.bias_0 == nullptr) {
+    reduce_kernel<Type, T, true><<<grid, kThreads, 0, stream>>>(args);
+  } else {
+    reduce_kernel<Type, T, false><<<grid, kThreads, 0, stream>>>(args);
+  }
+}
+
 }  // namespace
 
 cudaError_t launch_reduce(const ReduceArgs& args, int num_sms, cudaStream_t stream) {
   with_access(access_bytes_of(args), [&](auto access) {
     using T = decltype(access);
-    const auto grid = static_cast<unsigned>(num_sms);
-    if constexpr (sizeof(T) >= sizeof(Bfloat16::Bits)) {
-      if (args.element == Element::kBfloat16) reduce_kernel<Bfloat16, T><<<grid, kThreads, 0, stream>>>(args);
+    if constexpr (sizeof(T) >= Bfloat16::kBytes) {
+      if (args.element == Element::kBfloat16) launch<Bfloat16, T>(args, num_sms, stream);
     }
-    if constexpr (sizeof(T) >= sizeof(Float32::Bits)) {
-      if (args.element == Element::kFloat32) reduce_kernel<Float32, T><<<grid, kThreads, 0, stream>>>(args);
+    if constexpr (sizeof(T) >= Float32::kBytes) {
+      if (args.element == Element::kFloat32) launch<Float32, T>(args, num_sms, stream);
     }
   });
   return cudaGetLastError();

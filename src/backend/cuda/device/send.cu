@@ -1,4 +1,5 @@
 #include "backend/cuda/device/completion.cuh"
+#include "backend/cuda/device/items.cuh"
 #include "backend/cuda/device/ranks.cuh"
 #include "backend/cuda/device/row_access.cuh"
 #include "backend/cuda/device/row_access.hpp"
@@ -24,13 +25,21 @@ __device__ LaneDestination warp_find_destinations(const SendArgs& args, std::int
   return {row, __ballot_sync(kAllLanes, row >= 0)};
 }
 
+/// Calls body(destination, row there) for each destination of the token among 32 ranks.
+template <typename Body>
+__device__ void warp_for_each(const LaneDestination& to, const Destination* destinations, const Body& body) {
+  for (unsigned left = to.mask; left != 0; left &= left - 1) {
+    const int source = __ffs(static_cast<int>(left)) - 1;
+    body(destinations[source], static_cast<std::int64_t>(__shfl_sync(kAllLanes, to.row, source)));
+  }
+}
+
 /// One piece of a row: kLoads accesses of each lane.
 template <typename T>
-__device__ void warp_send_piece(const SendArgs& args, const Destination* destinations, std::int64_t token,
-                                std::int64_t piece) {
+__device__ void warp_send_piece(const SendArgs& args, const Destination* destinations, std::int64_t token, int piece) {
   const int lane = static_cast<int>(threadIdx.x % kWarpThreads);
   const std::int64_t count = args.row_bytes / static_cast<std::int64_t>(sizeof(T));
-  const std::int64_t begin = piece * (kLoads * kWarpThreads) + lane;
+  const std::int64_t begin = static_cast<std::int64_t>(piece) * (kLoads * kWarpThreads) + lane;
   const auto* from = reinterpret_cast<const T*>(args.x + token * args.x_stride);
   T values[kLoads];
 #pragma unroll
@@ -39,64 +48,78 @@ __device__ void warp_send_piece(const SendArgs& args, const Destination* destina
   }
   for (int first_rank = 0; first_rank < args.num_ranks; first_rank += kWarpThreads) {
     const LaneDestination to = warp_find_destinations(args, token, first_rank);
-    for (unsigned left = to.mask; left != 0; left &= left - 1) {
-      const int source = __ffs(static_cast<int>(left)) - 1;
-      const std::int64_t row = __shfl_sync(kAllLanes, to.row, source);
-      auto* out = reinterpret_cast<T*>(destinations[first_rank + source].x + row * args.row_bytes);
+    warp_for_each(to, destinations + first_rank, [&](const Destination& destination, std::int64_t row) {
+      auto* out = reinterpret_cast<T*>(destination.x + row * args.row_bytes);
 #pragma unroll
       for (int i = 0; i < kLoads; ++i) {
         if (begin + i * kWarpThreads < count) thread_store(out + begin + i * kWarpThreads, values[i]);
       }
-    }
+    });
   }
 }
 
+/// Ids and weights of a token are read once, 32 columns at a time.
 template <typename Id>
-__device__ void warp_send_topk(const SendArgs& args, const Destination& to, std::int64_t token, std::int64_t row) {
+__device__ void warp_send_topk(const SendArgs& args, const LaneDestination& to, const Destination* destinations,
+                               std::int64_t token) {
   const auto* ids = reinterpret_cast<const Id*>(args.topk_idx) + token * args.num_topk;
   const float* weights = args.topk_weights + token * args.num_topk;
-  auto* ids_out = reinterpret_cast<Id*>(to.topk_idx) + row * args.num_topk;
-  float* weights_out = to.topk_weights + row * args.num_topk;
-  for (int k = static_cast<int>(threadIdx.x % kWarpThreads); k < args.num_topk; k += kWarpThreads) {
-    const Id local = ids[k] - to.expert_begin;
-    const bool is_local = local >= 0 && local < to.expert_count;
-    ids_out[k] = is_local ? local : Id{-1};
-    weights_out[k] = is_local ? weights[k] : 0.0F;
+  for (int first = 0; first < args.num_topk; first += kWarpThreads) {
+    const int k = first + static_cast<int>(threadIdx.x % kWarpThreads);
+    const bool is_column = k < args.num_topk;
+    const Id id = is_column ? ids[k] : Id{-1};
+    const float weight = is_column ? weights[k] : 0.0F;
+    warp_for_each(to, destinations, [&](const Destination& destination, std::int64_t row) {
+      const Id local = id - destination.expert_begin;
+      const bool is_local = local >= 0 && local < destination.expert_count;
+      if (!is_column) return;
+      reinterpret_cast<Id*>(destination.topk_idx)[row * args.num_topk + k] = is_local ? local : Id{-1};
+      destination.topk_weights[row * args.num_topk + k] = is_local ? weight : 0.0F;
+    });
   }
 }
 
+/// Scales of a token are read once, kScales for each lane at a time.
 template <typename T>
-__device__ void warp_send_scales(const SendArgs& args, const Destination& to, std::int64_t token, std::int64_t row) {
+__device__ void warp_send_scales(const SendArgs& args, const LaneDestination& to, const Destination* destinations,
+                                 std::int64_t token) {
+  constexpr int kScales = 2;
   const std::byte* from = args.scales + token * args.scale_row_stride;
-  auto* out = reinterpret_cast<T*>(to.scales) + row * args.num_scales;
-  for (int s = static_cast<int>(threadIdx.x % kWarpThreads); s < args.num_scales; s += kWarpThreads) {
-    out[s] = *reinterpret_cast<const T*>(from + s * args.scale_column_stride);
+  for (int first = 0; first < args.num_scales; first += kScales * kWarpThreads) {
+    const int column = first + static_cast<int>(threadIdx.x % kWarpThreads);
+    T values[kScales];
+#pragma unroll
+    for (int i = 0; i < kScales; ++i) {
+      const int s = column + i * kWarpThreads;
+      if (s < args.num_scales) values[i] = *reinterpret_cast<const T*>(from + s * args.scale_column_stride);
+    }
+    warp_for_each(to, destinations, [&](const Destination& destination, std::int64_t row) {
+      auto* out = reinterpret_cast<T*>(destination.scales) + row * args.num_scales;
+#pragma unroll
+      for (int i = 0; i < kScales; ++i) {
+        if (column + i * kWarpThreads < args.num_scales) out[column + i * kWarpThreads] = values[i];
+      }
+    });
   }
 }
 
-/// What travels with one row to one destination.
-__device__ void warp_send_extras(const SendArgs& args, const Destination& to, std::int64_t token, std::int64_t row) {
-  if (to.src_idx != nullptr && threadIdx.x % kWarpThreads == 0) to.src_idx[row] = static_cast<std::int32_t>(token);
-  if (args.id_bytes == 8) {
-    warp_send_topk<long long>(args, to, token, row);
-  } else {
-    warp_send_topk<int>(args, to, token, row);
-  }
-  switch (args.scale_bytes) {
-    case 8: warp_send_scales<unsigned long long>(args, to, token, row); return;
-    case 4: warp_send_scales<unsigned int>(args, to, token, row); return;
-    case 2: warp_send_scales<unsigned short>(args, to, token, row); return;
-    default: warp_send_scales<unsigned char>(args, to, token, row); return;
-  }
-}
-
-__device__ void warp_send_all_extras(const SendArgs& args, const Destination* destinations, std::int64_t token) {
+/// What travels with a token's rows.
+__device__ void warp_send_extras(const SendArgs& args, const Destination* destinations, std::int64_t token) {
   for (int first_rank = 0; first_rank < args.num_ranks; first_rank += kWarpThreads) {
     const LaneDestination to = warp_find_destinations(args, token, first_rank);
-    for (unsigned left = to.mask; left != 0; left &= left - 1) {
-      const int source = __ffs(static_cast<int>(left)) - 1;
-      const std::int64_t row = __shfl_sync(kAllLanes, to.row, source);
-      warp_send_extras(args, destinations[first_rank + source], token, row);
+    const Destination* const some = destinations + first_rank;
+    const Destination& mine = some[threadIdx.x % kWarpThreads];
+    if (to.row >= 0 && mine.src_idx != nullptr) mine.src_idx[to.row] = static_cast<std::int32_t>(token);
+    if (args.id_bytes == 8) {
+      warp_send_topk<long long>(args, to, some, token);
+    } else {
+      warp_send_topk<int>(args, to, some, token);
+    }
+    switch (args.scale_bytes) {
+      case 8: warp_send_scales<unsigned long long>(args, to, some, token); break;
+      case 4: warp_send_scales<unsigned int>(args, to, some, token); break;
+      case 2: warp_send_scales<unsigned short>(args, to, some, token); break;
+      default: warp_send_scales<unsigned char>(args, to, some, token); break;
     }
   }
 }
@@ -110,18 +133,12 @@ __global__ void __launch_bounds__(kThreads, 1) send_kernel(const __grid_constant
   }
   __syncthreads();
   const std::int64_t piece_bytes = kLoads * kWarpThreads * static_cast<std::int64_t>(sizeof(T));
-  const std::int64_t pieces = (args.row_bytes + piece_bytes - 1) / piece_bytes;
-  const std::int64_t items = args.num_tokens * (pieces + 1);
-  const std::int64_t num_warps = static_cast<std::int64_t>(gridDim.x) * (kThreads / kWarpThreads);
-  const std::int64_t warp =
-      static_cast<std::int64_t>(blockIdx.x) * (kThreads / kWarpThreads) + threadIdx.x / kWarpThreads;
-  for (std::int64_t item = warp; item < items; item += num_warps) {
-    const std::int64_t token = item / (pieces + 1);
-    const std::int64_t piece = item % (pieces + 1);
-    if (piece < pieces) {
-      warp_send_piece<T>(args, destinations, token, piece);
+  const int pieces = static_cast<int>((args.row_bytes + piece_bytes - 1) / piece_bytes);
+  for (WarpItem item(args.num_tokens, pieces + 1, kThreads); item.is_valid(); item.step()) {
+    if (item.piece() < pieces) {
+      warp_send_piece<T>(args, destinations, item.token(), item.piece());
     } else {
-      warp_send_all_extras(args, destinations, token);
+      warp_send_extras(args, destinations, item.token());
     }
   }
   if (block_is_last(args.completion.blocks_ended)) thread_complete(args.completion);

@@ -1,0 +1,186 @@
+// What goes wrong on a CUDA device ends as on the host, and the device works on.
+#include <cuda_runtime_api.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <crossdock/buffer.hpp>
+#include <crossdock/error.hpp>
+
+#include "backend/cuda/cuda_place.hpp"
+#include "backend/cuda/device_probe.hpp"
+#include "core/world_run.hpp"
+#include "support/ranks.hpp"
+
+namespace crossdock::testing {
+namespace {
+
+constexpr int kRanks = 3;
+constexpr std::int64_t kTokens = 6;
+constexpr std::int64_t kHidden = 8;
+
+const std::string& why_not() {
+  static const std::string reason = why_no_cuda_device();
+  return reason;
+}
+
+BufferOptions cuda_options() {
+  BufferOptions options = buffer_options_for(kRanks);
+  options.device = {DeviceType::kCuda, 0};
+  return options;
+}
+
+void check(cudaError_t error) {
+  if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
+}
+
+std::int32_t element(int rank, std::int64_t token) { return static_cast<std::int32_t>(100 * rank + token); }
+
+/// Token t goes to expert t mod R, which rank t mod R owns.
+DispatchInput make_input(int rank, std::int64_t bad_id = -1) {
+  std::vector<std::int32_t> x;
+  std::vector<std::int64_t> ids;
+  for (std::int64_t t = 0; t < kTokens; ++t) {
+    x.insert(x.end(), kHidden, element(rank, t));
+    ids.push_back(t % kRanks);
+  }
+  if (bad_id >= 0) ids[4] = bad_id;
+  const std::vector<float> weights(kTokens, 1.0F);
+  const CudaPlace place;
+  DispatchInput input;
+  input.x = place.place(make_matrix<std::int32_t>(DataType::kInt32, kHidden, x));
+  input.topk_idx = place.place(make_matrix<std::int64_t>(DataType::kInt64, 1, ids));
+  input.topk_weights = place.place(make_matrix<float>(DataType::kFloat32, 1, weights));
+  input.num_experts = kRanks;
+  return input;
+}
+
+/// Throws unless the rows are those of make_input.
+void check_output(int rank, const DispatchOutput& output) {
+  const Tensor rows = CudaPlace().fetch(output.recv_x);
+  if (rows.size(0) != kTokens) throw std::runtime_error("received " + output.recv_x.description());
+  for (std::int64_t row = 0; row < kTokens; ++row) {
+    constexpr std::int64_t kFromEach = kTokens / kRanks;
+    const auto expected = element(static_cast<int>(row / kFromEach), row % kFromEach * kRanks + rank);
+    for (std::int64_t c = 0; c < kHidden; ++c) {
+      const std::int32_t got = rows.data_as<std::int32_t>()[row * kHidden + c];
+      if (got != expected) {
+        throw std::runtime_error("row " + std::to_string(row) + " has " + std::to_string(got) + ", not " +
+                                 std::to_string(expected));
+      }
+    }
+  }
+}
+
+/// Runs `body` on each rank; returns what each threw.
+std::vector<std::optional<Error>> attempt(const BufferOptions& options, const std::function<void(Buffer&)>& body) {
+  std::vector<std::optional<Error>> errors(kRanks);
+  run_as_threads(kRanks, [&](const std::shared_ptr<Bootstrap>& bootstrap) {
+    Buffer buffer(bootstrap, options);
+    try {
+      body(buffer);
+    } catch (const Error& error) {
+      errors[static_cast<std::size_t>(bootstrap->rank())] = error;
+    }
+    if (!buffer.is_available()) return;
+    check_output(buffer.rank(), buffer.dispatch(make_input(buffer.rank())));
+  });
+  return errors;
+}
+
+struct CudaFailures : ::testing::Test {
+  void SetUp() override {
+    if (!why_not().empty()) GTEST_SKIP() << why_not();
+  }
+
+  static void expect_on_all(const std::vector<std::optional<Error>>& errors, ErrorCode code, const std::string& text) {
+    for (const auto& error : errors) {
+      ASSERT_TRUE(error.has_value());
+      EXPECT_EQ(name_of(error->code()), name_of(code)) << error->what();
+      EXPECT_THAT(error->what(), ::testing::HasSubstr(text));
+    }
+  }
+};
+
+TEST_F(CudaFailures, AnIdThatIsNotAllowedIsNamedOnAllRanks) {
+  const auto errors = attempt(cuda_options(), [](Buffer& buffer) {
+    static_cast<void>(buffer.dispatch(make_input(buffer.rank(), buffer.rank() == 1 ? 77 : -1)));
+  });
+  expect_on_all(errors, ErrorCode::kInvalidArgument, "topk_idx[4][0] is 77; allowed are -1 and 0 to 2");
+}
+
+TEST_F(CudaFailures, AnArenaThatIsTooSmallIsRefusedOnAllRanks) {
+  BufferOptions options = cuda_options();
+  options.arena_bytes = 4096;
+  const auto errors = attempt(options, [](Buffer& buffer) {
+    DispatchInput input = make_input(buffer.rank());
+    input.x = CudaPlace().place(make_matrix<std::int32_t>(
+        DataType::kInt32, 1000, std::vector<std::int32_t>(static_cast<std::size_t>(kTokens) * 1000)));
+    static_cast<void>(buffer.dispatch(input));
+  });
+  expect_on_all(errors, ErrorCode::kCapacity, "BufferOptions::arena_bytes");
+}
+
+TEST_F(CudaFailures, LowLatencyModeIsRefusedOnAllRanks) {
+  const auto errors = attempt(cuda_options(), [](Buffer& buffer) {
+    const DispatchInput like = make_input(buffer.rank());
+    LowLatencyDispatchInput input;
+    input.x = CudaPlace().place(make_matrix<std::uint16_t>(
+        DataType::kBfloat16, kHidden, std::vector<std::uint16_t>(static_cast<std::size_t>(kTokens * kHidden))));
+    input.topk_idx = *like.topk_idx;
+    input.num_max_dispatch_tokens_per_rank = kTokens;
+    input.num_experts = kRanks;
+    static_cast<void>(buffer.low_latency_dispatch(input));
+  });
+  expect_on_all(errors, ErrorCode::kUnsupported, "low-latency");
+}
+
+TEST_F(CudaFailures, ARankThatNeverComesIsATimeoutAndTheDeviceWorksOn) {
+  BufferOptions options = cuda_options();
+  options.timeout = Milliseconds{300};
+  const auto errors = attempt(options, [](Buffer& buffer) {
+    if (buffer.rank() == 2) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+      buffer.destroy();
+      return;
+    }
+    static_cast<void>(buffer.dispatch(make_input(buffer.rank())));
+  });
+  for (const int rank : {0, 1}) {
+    const auto& error = errors[static_cast<std::size_t>(rank)];
+    ASSERT_TRUE(error.has_value());
+    EXPECT_TRUE(error->code() == ErrorCode::kTimeout || error->code() == ErrorCode::kPeerLost) << error->what();
+  }
+  EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+  attempt(cuda_options(), [](Buffer&) {});
+}
+
+/// A row that is written by the caller's stream after the call has begun.
+TEST_F(CudaFailures, AnOperationStartsAfterWhatTheCallersStreamHolds) {
+  run_as_threads(kRanks, [](const std::shared_ptr<Bootstrap>& bootstrap) {
+    Buffer buffer(bootstrap, cuda_options());
+    const DispatchInput input = make_input(buffer.rank());
+    const Tensor late = CudaPlace().fetch(input.x);
+    check(cudaMemset(input.x.data(), 0, input.x.num_bytes()));
+    cudaStream_t stream = nullptr;
+    check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    check(cudaLaunchHostFunc(
+        stream, [](void*) { std::this_thread::sleep_for(std::chrono::milliseconds(200)); }, nullptr));
+    check(cudaMemcpyAsync(input.x.data(), late.data(), late.num_bytes(), cudaMemcpyHostToDevice, stream));
+    OperationOptions options;
+    options.stream = {{DeviceType::kCuda, 0}, stream};
+    check_output(buffer.rank(), buffer.dispatch(input, options));
+    check(cudaStreamDestroy(stream));
+  });
+}
+
+}  // namespace
+}  // namespace crossdock::testing
