@@ -137,10 +137,10 @@ class Backend {
   /// A whole combine.
   virtual Buffer::PhaseTimes combine(const CombineRequest& request, const Deadline& deadline) = 0;
   /// First half of a low-latency dispatch: rows are on their way when it returns.
-  [[nodiscard]] virtual std::unique_ptr<LowLatencyDispatchOperation> send_low_latency_dispatch(
+  [[nodiscard]] virtual std::shared_ptr<LowLatencyDispatchOperation> send_low_latency_dispatch(
       const LowLatencyDispatchRequest& request, const Deadline& deadline) = 0;
   /// First half of a low-latency combine: the others may read this rank's rows.
-  [[nodiscard]] virtual std::unique_ptr<ReceiveOperation> send_low_latency_combine(
+  [[nodiscard]] virtual std::shared_ptr<ReceiveOperation> send_low_latency_combine(
       const LowLatencyCombineRequest& request, const Deadline& deadline) = 0;
   /// Tells the peers that this rank will not do this epoch's operation, and why; their calls throw the same. Does not
   /// wait for them to hear it.

@@ -2,16 +2,20 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include <crossdock/event.hpp>
 #include <crossdock/low_latency.hpp>
+
+#include "base/recycling.hpp"
 
 namespace crossdock {
 
 /// Written by the dispatch that makes it until it has been received, constant from then on.
 class LowLatencyHandle::State {
  public:
+  explicit State(const std::shared_ptr<std::pmr::memory_resource>& recycler)
+      : places(RecyclingAllocator<Place>(recycler)) {}
+
   std::uint64_t buffer_id = 0;  ///< of the buffer, equal to no other buffer's of this process
   std::uint64_t epoch = 0;      ///< of the dispatch, equal on all ranks
   std::int64_t num_tokens = 0;
@@ -28,8 +32,8 @@ class LowLatencyHandle::State {
     std::int32_t packed_row = 0;
     std::int64_t row = 0;
   };
-  std::vector<Place> places;  ///< [num_tokens, num_topk]; known once received
-  bool is_received = false;   ///< set when all of this state is known
+  RecyclingVector<Place> places;  ///< [num_tokens, num_topk]; known once received
+  bool is_received = false;       ///< set when all of this state is known
 
   Tensor count;         ///< int32 [L]
   Tensor src_info;      ///< int32 [L, R * M]

@@ -11,6 +11,7 @@
 #include "backend/backend.hpp"
 #include "backend/local_device.hpp"
 #include "base/logging.hpp"
+#include "base/recycling.hpp"
 #include "core/combine_buffers.hpp"
 #include "core/receive_hook.hpp"
 #include "core/validation.hpp"
@@ -97,6 +98,7 @@ class Buffer::Impl {
   std::unique_ptr<backend::Backend> backend_;  ///< null once destroyed
   mutable std::mutex times_mutex_;
   PhaseTimes times_;
+  std::shared_ptr<std::pmr::memory_resource> recycler_ = make_recycler();
   PendingHooks hooks_;
   CombineBuffers combine_buffers_;
   Worker worker_;  ///< last: its jobs use all of the above

@@ -38,8 +38,9 @@ Tensor HostPool::allocate(DataType dtype, std::span<const std::int64_t> shape) {
   for (const std::int64_t extent : shape) bytes *= static_cast<std::size_t>(extent);
   bytes = std::max((bytes + kAlignment - 1) / kAlignment * kAlignment, kAlignment);
   void* block = take(bytes);
-  std::shared_ptr<void> owner(block,
-                              [pool = shared_from_this(), bytes](void* b) noexcept { pool->give_back(b, bytes); });
+  std::shared_ptr<void> owner(
+      block, [pool = shared_from_this(), bytes](void* b) noexcept { pool->give_back(b, bytes); },
+      RecyclingAllocator<std::byte>(recycler_));
   return Tensor::own(std::move(owner), block, dtype, shape);
 }
 

@@ -5,10 +5,13 @@
 #include <cstddef>
 #include <map>
 #include <memory>
+#include <memory_resource>
 #include <mutex>
 #include <span>
 
 #include <crossdock/tensor.hpp>
+
+#include "base/recycling.hpp"
 
 namespace crossdock {
 
@@ -29,7 +32,8 @@ class HostPool : public std::enable_shared_from_this<HostPool> {
   void give_back(void* block, std::size_t bytes) noexcept;
 
   std::mutex mutex_;
-  std::multimap<std::size_t, void*> free_;
+  std::shared_ptr<std::pmr::memory_resource> recycler_ = make_recycler();
+  std::pmr::multimap<std::size_t, void*> free_{recycler_.get()};
   std::size_t bytes_free_ = 0;
   std::size_t bytes_used_ = 0;
   std::size_t most_bytes_used_ = 0;

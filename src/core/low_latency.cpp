@@ -33,7 +33,7 @@ void Buffer::Impl::check_handle(const LowLatencyHandle& handle) const {
 backend::LowLatencyDispatchRequest Buffer::Impl::make_request(std::uint64_t epoch, const LowLatencyDispatchInput& input,
                                                               const OperationOptions& options) {
   check_low_latency_dispatch(input, local_experts_unchecked(input.num_experts), limits_);
-  auto state = std::make_shared<LowLatencyHandle::State>();
+  auto state = make_recycled<LowLatencyHandle::State>(recycler_, recycler_);
   state->buffer_id = buffer_id_;
   state->epoch = epoch;
   state->num_tokens = input.x.size(0);
@@ -97,8 +97,7 @@ void Buffer::Impl::receive(const std::shared_ptr<backend::ReceiveOperation>& ope
     case Completion::kSynchronous: body(); return;
     case Completion::kAsynchronous: event = worker_.run(body); return;
     case Completion::kHook:
-      hook = hooks_.add(std::make_shared<ReceiveHook::State>(std::string(name), epoch, body,
-                                                             [operation]() noexcept { operation->abandon(); }));
+      hook = hooks_.add(make_recycled<ReceiveHook::State>(recycler_, name, epoch, operation, timeout));
       return;
   }
 }
@@ -108,7 +107,7 @@ LowLatencyDispatchOutput Buffer::Impl::low_latency_dispatch(const LowLatencyDisp
   constexpr std::string_view kName = "low_latency_dispatch";
   const std::uint64_t epoch = next_epoch(kName);
   const auto request = checked_request(epoch, kName, input, options);
-  std::shared_ptr<backend::LowLatencyDispatchOperation> operation =
+  const std::shared_ptr<backend::LowLatencyDispatchOperation> operation =
       backend_->send_low_latency_dispatch(request, Deadline(timeout_of(options)));
   LowLatencyDispatchOutput output{operation->result().x,
                                   operation->result().scales,

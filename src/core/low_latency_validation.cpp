@@ -1,4 +1,7 @@
+#include <array>
 #include <limits>
+#include <span>
+#include <vector>
 
 #include "base/error.hpp"
 #include "core/ids_digest.hpp"
@@ -8,11 +11,11 @@ namespace crossdock {
 
 namespace {
 
+/// `rows` is zeros, [num_experts].
 template <class Id>
-void check_ids(const Tensor& topk_idx, int num_experts, std::int64_t max_tokens) {
+void check_ids(const Tensor& topk_idx, int num_experts, std::int64_t max_tokens, std::span<std::int64_t> rows) {
   const auto num_topk = topk_idx.size(1);
   const Id* ids = topk_idx.data_as<Id>();
-  std::vector<std::int64_t> rows(static_cast<std::size_t>(num_experts));
   for (std::int64_t i = 0; i < topk_idx.num_elements(); ++i) {
     require(ids[i] >= -1 && ids[i] < num_experts, "topk_idx[{}][{}] is {}; allowed are -1 and 0 to {}", i / num_topk,
             i % num_topk, ids[i], num_experts - 1);
@@ -21,6 +24,18 @@ void check_ids(const Tensor& topk_idx, int num_experts, std::int64_t max_tokens)
     require(count <= max_tokens,
             "more than {} rows for expert {}: a token names it twice, and there is no room for that", max_tokens,
             ids[i]);
+  }
+}
+
+void check_ids(const Tensor& topk_idx, int num_experts, std::int64_t max_tokens) {
+  std::array<std::int64_t, 512> few{};  // without asking for memory
+  std::vector<std::int64_t> many(
+      static_cast<std::size_t>(num_experts) > few.size() ? static_cast<std::size_t>(num_experts) : 0);
+  const std::span<std::int64_t> rows = many.empty() ? std::span<std::int64_t>(few) : std::span(many);
+  if (topk_idx.dtype() == DataType::kInt64) {
+    check_ids<std::int64_t>(topk_idx, num_experts, max_tokens, rows);
+  } else {
+    check_ids<std::int32_t>(topk_idx, num_experts, max_tokens, rows);
   }
 }
 
@@ -62,11 +77,7 @@ void check_low_latency_dispatch(const LowLatencyDispatchInput& input, int num_lo
     throw make_error(ErrorCode::kUnsupported,
                      "the CUDA backend has no low-latency mode yet; dispatch and combine are allowed");
   }
-  if (input.topk_idx.dtype() == DataType::kInt64) {
-    check_ids<std::int64_t>(input.topk_idx, input.num_experts, most);
-  } else {
-    check_ids<std::int32_t>(input.topk_idx, input.num_experts, most);
-  }
+  check_ids(input.topk_idx, input.num_experts, most);
   check_statistics(input.cumulative_local_expert_recv_stats, "cumulative_local_expert_recv_stats", DataType::kInt32,
                    num_local_experts, limits);
 }

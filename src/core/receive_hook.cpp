@@ -14,18 +14,15 @@ void ReceiveHook::operator()() const {
 
 void ReceiveHook::State::call() {
   if (was_called()) {
-    throw make_error(ErrorCode::kState, "{}: the hook of epoch {} was called before, or its buffer is gone", operation_,
+    throw make_error(ErrorCode::kState, "{}: the hook of epoch {} was called before, or its buffer is gone", name_,
                      epoch_);
   }
-  const auto receive = std::exchange(receive_, nullptr);
-  abandon_ = nullptr;
-  receive();
+  std::exchange(operation_, nullptr)->receive(Deadline(timeout_));
 }
 
 std::string ReceiveHook::State::abandon() {
-  receive_ = nullptr;
-  if (const auto body = std::exchange(abandon_, nullptr)) body();
-  return fmt::format("{} of epoch {}", operation_, epoch_);
+  if (const auto operation = std::exchange(operation_, nullptr)) operation->abandon();
+  return fmt::format("{} of epoch {}", name_, epoch_);
 }
 
 ReceiveHook PendingHooks::add(std::shared_ptr<ReceiveHook::State> state) {

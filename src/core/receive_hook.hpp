@@ -2,31 +2,36 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include <crossdock/low_latency.hpp>
+#include <crossdock/types.hpp>
+
+#include "backend/backend.hpp"
 
 namespace crossdock {
 
 class ReceiveHook::State {
  public:
-  /// `receive` runs when the hook is called, `abandon` if it never is.
-  State(std::string operation, std::uint64_t epoch, std::function<void()> receive, std::function<void()> abandon)
-      : operation_(std::move(operation)), epoch_(epoch), receive_(std::move(receive)), abandon_(std::move(abandon)) {}
+  /// REQUIRES: `name` is a literal.
+  State(std::string_view name, std::uint64_t epoch, std::shared_ptr<backend::ReceiveOperation> operation,
+        Milliseconds timeout) noexcept
+      : name_(name), epoch_(epoch), operation_(std::move(operation)), timeout_(timeout) {}
 
   void call();
-  [[nodiscard]] bool was_called() const noexcept { return receive_ == nullptr; }
+  [[nodiscard]] bool was_called() const noexcept { return operation_ == nullptr; }
   /// Gives the operation up and says which it was.
   [[nodiscard]] std::string abandon();
 
  private:
-  std::string operation_;
+  std::string_view name_;
   std::uint64_t epoch_;
-  std::function<void()> receive_;  ///< empty once called or abandoned
-  std::function<void()> abandon_;
+  std::shared_ptr<backend::ReceiveOperation> operation_;  ///< null once called or abandoned
+  Milliseconds timeout_;
 };
 
 /// Not thread-safe: used by the thread that calls the buffer.

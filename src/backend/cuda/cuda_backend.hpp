@@ -16,9 +16,9 @@ class CudaBackend final : public host::HostBackend {
   [[nodiscard]] std::unique_ptr<backend::DispatchOperation> start_dispatch(const backend::DispatchRequest& request,
                                                                            const Deadline& deadline) override;
   Buffer::PhaseTimes combine(const backend::CombineRequest& request, const Deadline& deadline) override;
-  [[nodiscard]] std::unique_ptr<backend::LowLatencyDispatchOperation> send_low_latency_dispatch(
+  [[nodiscard]] std::shared_ptr<backend::LowLatencyDispatchOperation> send_low_latency_dispatch(
       const backend::LowLatencyDispatchRequest& request, const Deadline& deadline) override;
-  [[nodiscard]] std::unique_ptr<backend::ReceiveOperation> send_low_latency_combine(
+  [[nodiscard]] std::shared_ptr<backend::ReceiveOperation> send_low_latency_combine(
       const backend::LowLatencyCombineRequest& request, const Deadline& deadline) override;
 
  private:

@@ -39,7 +39,8 @@ std::optional<Tensor> Arena::try_allocate(DataType dtype, std::span<const std::i
   const std::optional<std::size_t> offset = take(bytes, use);
   if (!offset) return std::nullopt;
   const std::shared_ptr<void> slab(
-      base + *offset, [arena = shared_from_this(), at = *offset, bytes](void*) noexcept { arena->release(at, bytes); });
+      base + *offset, [arena = shared_from_this(), at = *offset, bytes](void*) noexcept { arena->release(at, bytes); },
+      RecyclingAllocator<std::byte>(recycler_));
   return Tensor::own(slab, base + *offset, dtype, shape, device_);
 }
 

@@ -5,12 +5,14 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <memory_resource>
 #include <mutex>
 #include <optional>
 #include <span>
 
 #include <crossdock/tensor.hpp>
 
+#include "base/recycling.hpp"
 #include "base/shared_memory.hpp"
 
 namespace crossdock::host {
@@ -56,7 +58,9 @@ class Arena : public std::enable_shared_from_this<Arena> {
   std::size_t bytes_;
   Device device_;
   mutable std::mutex mutex_;
-  std::map<std::size_t, std::size_t> free_;  // offset in the arena -> bytes; neighbours are merged
+  std::shared_ptr<std::pmr::memory_resource> recycler_ = make_recycler();
+  std::pmr::map<std::size_t, std::size_t> free_{
+      recycler_.get()};  // offset in the arena -> bytes; neighbours are merged
 };
 
 }  // namespace crossdock::host

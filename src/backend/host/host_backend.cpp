@@ -34,6 +34,8 @@ std::uint64_t Group::offset_of(const Tensor& tensor) const {
 
 std::optional<Tensor> Group::try_allocate(DataType dtype, std::span<const std::int64_t> shape, SlabUse use) {
   kept_slabs.release(signals, rank(), num_ranks());
+  // So that what is staged stays together, in the room of what was staged before.
+  if (use == SlabUse::kStaged) staged_slabs.release_retired(windows);
   if (auto tensor = arena->try_allocate(dtype, shape, use)) return tensor;
   staged_slabs.release_read(signals, rank(), num_ranks());
   return arena->try_allocate(dtype, shape, use);
@@ -117,16 +119,16 @@ Buffer::PhaseTimes HostBackend::combine(const backend::CombineRequest& request, 
   return times;
 }
 
-std::unique_ptr<backend::LowLatencyDispatchOperation> HostBackend::send_low_latency_dispatch(
+std::shared_ptr<backend::LowLatencyDispatchOperation> HostBackend::send_low_latency_dispatch(
     const backend::LowLatencyDispatchRequest& request, const Deadline& deadline) {
-  auto operation = std::make_unique<LowLatencyDispatch>(group_, request);
+  auto operation = make_recycled<LowLatencyDispatch>(group_->recycler, group_, request);
   group_->guarded([&] { operation->send(deadline); });
   return operation;
 }
 
-std::unique_ptr<backend::ReceiveOperation> HostBackend::send_low_latency_combine(
+std::shared_ptr<backend::ReceiveOperation> HostBackend::send_low_latency_combine(
     const backend::LowLatencyCombineRequest& request, const Deadline& deadline) {
-  auto operation = std::make_unique<LowLatencyCombine>(group_, request);
+  auto operation = make_recycled<LowLatencyCombine>(group_->recycler, group_, request);
   group_->guarded([&] { operation->send(deadline); });
   return operation;
 }

@@ -17,6 +17,7 @@
 #include "backend/host/signals.hpp"
 #include "backend/host/staged_slabs.hpp"
 #include "backend/host/windows.hpp"
+#include "base/recycling.hpp"
 
 namespace crossdock::host {
 
@@ -59,6 +60,8 @@ struct Group {
     }
   }
 
+  /// For what lives no longer than an operation.
+  std::shared_ptr<std::pmr::memory_resource> recycler = make_recycler();
   Windows windows;
   Signals signals;
   std::shared_ptr<Arena> arena;
@@ -78,9 +81,9 @@ class HostBackend : public backend::Backend {
   [[nodiscard]] std::unique_ptr<backend::DispatchOperation> start_dispatch(const backend::DispatchRequest& request,
                                                                            const Deadline& deadline) override;
   Buffer::PhaseTimes combine(const backend::CombineRequest& request, const Deadline& deadline) override;
-  [[nodiscard]] std::unique_ptr<backend::LowLatencyDispatchOperation> send_low_latency_dispatch(
+  [[nodiscard]] std::shared_ptr<backend::LowLatencyDispatchOperation> send_low_latency_dispatch(
       const backend::LowLatencyDispatchRequest& request, const Deadline& deadline) override;
-  [[nodiscard]] std::unique_ptr<backend::ReceiveOperation> send_low_latency_combine(
+  [[nodiscard]] std::shared_ptr<backend::ReceiveOperation> send_low_latency_combine(
       const backend::LowLatencyCombineRequest& request, const Deadline& deadline) override;
   void refuse(std::uint64_t epoch, const Error& reason, const Deadline& deadline) override;
   void set_masked(int rank, bool masked, std::uint64_t next) override;

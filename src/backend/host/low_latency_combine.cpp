@@ -163,8 +163,8 @@ void LowLatencyCombine::reduce() const {
   const auto hidden = static_cast<std::size_t>(handle.hidden);
   const std::size_t row_bytes = hidden * sizeof(Bfloat16);
   const auto* weights = request_.topk_weights.data_as<float>();
-  std::vector<WeightedRow> rows(num_topk);
-  std::vector<float> scratch(request_.use_logfmt ? 2 * hidden : 0);
+  std::pmr::vector<WeightedRow> rows(num_topk, group_->recycler.get());
+  std::pmr::vector<float> scratch(request_.use_logfmt ? 2 * hidden : 0, group_->recycler.get());
   for (std::size_t token = 0; token < static_cast<std::size_t>(handle.num_tokens); ++token) {
     std::size_t count = 0;
     for (std::size_t i = token * num_topk; i < (token + 1) * num_topk; ++i) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <memory_resource>
 #include <vector>
 
 #include "backend/backend.hpp"
@@ -12,7 +13,7 @@ namespace crossdock::host {
 class LowLatencyCombine final : public backend::ReceiveOperation {
  public:
   LowLatencyCombine(std::shared_ptr<Group> group, const backend::LowLatencyCombineRequest& request)
-      : group_(std::move(group)), request_(request) {}
+      : group_(std::move(group)), request_(request), sources_(group_->recycler.get()) {}
 
   void send(const Deadline& deadline);
   void receive(const Deadline& deadline) override;
@@ -40,8 +41,8 @@ class LowLatencyCombine final : public backend::ReceiveOperation {
     const std::byte* x = nullptr;
     bool is_packed = false;
   };
-  std::vector<Source> sources_;  ///< [R]
-  Tensor x_;                     ///< where the others read
+  std::pmr::vector<Source> sources_;  ///< [R]
+  Tensor x_;                          ///< where the others read
   bool is_packed_ = false;
 };
 

@@ -17,11 +17,9 @@ constexpr std::string_view kName = "low_latency_dispatch";
 constexpr std::size_t kScaleElement = 4;  ///< bytes of a float32, and of an int32 with four UE8M0 scales
 
 template <class Id>
-std::vector<std::int32_t> copy_ids(const Tensor& topk_idx) {
+void copy_ids(const Tensor& topk_idx, std::span<std::int32_t> to) {
   const auto* ids = topk_idx.data_as<Id>();
-  std::vector<std::int32_t> result(static_cast<std::size_t>(topk_idx.num_elements()));
-  std::transform(ids, ids + result.size(), result.begin(), [](Id id) { return static_cast<std::int32_t>(id); });
-  return result;
+  std::transform(ids, ids + to.size(), to.begin(), [](Id id) { return static_cast<std::int32_t>(id); });
 }
 
 }  // namespace
@@ -31,10 +29,16 @@ LowLatencyDispatch::LowLatencyDispatch(std::shared_ptr<Group> group, const backe
       request_(request),
       handle_(*request_.handle),
       experts_(handle_.num_experts, group_->num_ranks()),
-      expert_of_(request_.topk_idx.dtype() == DataType::kInt64 ? copy_ids<std::int64_t>(request_.topk_idx)
-                                                               : copy_ids<std::int32_t>(request_.topk_idx)),
-      num_for_(static_cast<std::size_t>(handle_.num_experts)),
-      num_to_(static_cast<std::size_t>(group_->num_ranks())) {}
+      expert_of_(static_cast<std::size_t>(request_.topk_idx.num_elements()), recycler()),
+      num_for_(static_cast<std::size_t>(handle_.num_experts), recycler()),
+      num_to_(static_cast<std::size_t>(group_->num_ranks()), recycler()),
+      parcels_(recycler()) {
+  if (request_.topk_idx.dtype() == DataType::kInt64) {
+    copy_ids<std::int64_t>(request_.topk_idx, expert_of_);
+  } else {
+    copy_ids<std::int32_t>(request_.topk_idx, expert_of_);
+  }
+}
 
 std::int64_t LowLatencyDispatch::scale_columns() const noexcept {
   if (!is_float8()) return 0;
@@ -136,7 +140,7 @@ void LowLatencyDispatch::announce() const {
 }
 
 void LowLatencyDispatch::stage_entries() const {
-  std::vector<std::size_t> next(num_to_.size());
+  std::pmr::vector<std::size_t> next(num_to_.size(), recycler());
   std::exclusive_scan(num_to_.begin(), num_to_.end(), next.begin(), std::size_t{0});
   auto* entries = reinterpret_cast<ParcelEntry*>(parcel_.data_as<std::byte>() + parcel_of(group_->rank()).entry(0));
   for (std::size_t i = 0; i < expert_of_.size(); ++i) {
@@ -152,7 +156,7 @@ void LowLatencyDispatch::stage_rows() const {
   const ParcelLayout parcel = parcel_of(group_->rank());
   const auto num_topk = static_cast<std::size_t>(handle_.num_topk);
   const Stores stores = stores_for(static_cast<std::size_t>(handle_.num_tokens) * row_bytes());
-  std::vector<std::byte> scratch(is_float8() ? parcel.row(1) + scale_bytes() : 0);
+  std::pmr::vector<std::byte> scratch(is_float8() ? parcel.row(1) + scale_bytes() : 0, recycler());
   for (std::int64_t token = 0; token < handle_.num_tokens; ++token) {
     const auto ids = std::span(expert_of_).subspan(static_cast<std::size_t>(token) * num_topk, num_topk);
     if (std::ranges::none_of(ids, [&](std::int32_t id) { return is_read_from_parcel(id); })) continue;
@@ -173,10 +177,7 @@ void LowLatencyDispatch::stage_float8(const Bfloat16* row, std::int64_t token, S
       request_.format == RowFormat::kFloat8 ? codec::ScaleRounding::kNone : codec::ScaleRounding::kPowerOfTwo;
   std::byte* const staged_scales = parcel_.data_as<std::byte>() + parcel.scales(token);
   if (request_.format == RowFormat::kFloat8Ue8m0) {
-    constexpr std::size_t kFew = 64;
-    std::array<float, kFew> few{};
-    std::vector<float> many(groups > kFew ? groups : 0);
-    const std::span<float> scales = groups > kFew ? std::span(many) : std::span(few).first(groups);
+    std::pmr::vector<float> scales(groups, recycler());
     quantize_row(row, static_cast<std::size_t>(handle_.hidden), rounding,
                  reinterpret_cast<std::uint8_t*>(scratch.data()), scales.data());
     codec::pack_ue8m0(scales,
@@ -192,11 +193,12 @@ void LowLatencyDispatch::take_counts() {
   const int num_ranks = group_->num_ranks();
   const auto num_experts = num_for_.size();
   // Rows of each expert that come from the ranks before this one, and from all.
-  std::vector<std::int64_t> before(num_experts);
-  std::vector<std::int64_t> all(num_experts);
+  std::pmr::vector<std::int64_t> before(num_experts, recycler());
+  std::pmr::vector<std::int64_t> all(num_experts, recycler());
   const int begin = experts_.begin(group_->rank());
   const int local = experts_.count(group_->rank());
   auto* range = handle_.layout_range.data_as<std::int64_t>();
+  parcels_.reserve(static_cast<std::size_t>(num_ranks));
   for (int src = 0; src < num_ranks; ++src) {
     Slot& slot = group_->windows.slot(src, request_.epoch);
     const auto counts = group_->windows.layout.expert_counts(slot);
@@ -253,7 +255,7 @@ void LowLatencyDispatch::fetch_rows() {
   const auto sharing =
       static_cast<std::size_t>((group_->num_ranks() + group_->windows.usable_cores - 1) / group_->windows.usable_cores);
   const Stores stores = is_large_batch(bytes * sharing) ? Stores::kStreaming : Stores::kCached;
-  std::vector<std::int64_t> next(local);
+  std::pmr::vector<std::int64_t> next(local, recycler());
   for (std::size_t e = 0; e < local; ++e) next[e] = static_cast<std::int64_t>(e) * places_per_expert();
   for (int src = 0; src < group_->num_ranks(); ++src) {
     if (parcels_[static_cast<std::size_t>(src)].num_rows > 0) fetch_from(src, next, stores);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <memory_resource>
 #include <span>
 #include <vector>
 
@@ -36,6 +37,7 @@ class LowLatencyDispatch final : public backend::LowLatencyDispatchOperation {
   [[nodiscard]] const std::byte* x_row(std::int64_t token) const noexcept;
   [[nodiscard]] bool reads_own_rows_from_x() const noexcept { return request_.x_stays && !is_float8(); }
   [[nodiscard]] bool is_read_from_parcel(std::int32_t expert) const noexcept;
+  [[nodiscard]] std::pmr::memory_resource* recycler() const noexcept { return group_->recycler.get(); }
   void allocate();
   void count_selections();
   void stage_entries() const;
@@ -53,9 +55,9 @@ class LowLatencyDispatch final : public backend::LowLatencyDispatchOperation {
   backend::LowLatencyDispatchRequest request_;
   LowLatencyHandle::State& handle_;
   plan::ExpertMap experts_;
-  std::vector<std::int32_t> expert_of_;  ///< [N, K]
-  std::vector<std::int32_t> num_for_;    ///< [E] selections of each expert by this rank
-  std::vector<std::int32_t> num_to_;     ///< [R] selections of each rank's experts by this rank
+  std::pmr::vector<std::int32_t> expert_of_;  ///< [N, K]
+  std::pmr::vector<std::int32_t> num_for_;    ///< [E] selections of each expert by this rank
+  std::pmr::vector<std::int32_t> num_to_;     ///< [R] selections of each rank's experts by this rank
   /// What a source staged for this rank.
   struct Parcel {
     std::uint64_t offset = 0;  ///< in its window
@@ -63,7 +65,7 @@ class LowLatencyDispatch final : public backend::LowLatencyDispatchOperation {
     std::int64_t first_row = 0;  ///< among its entries
     std::int64_t num_rows = 0;
   };
-  std::vector<Parcel> parcels_;  ///< [R], empty for ranks that take no part
+  std::pmr::vector<Parcel> parcels_;  ///< [R], empty for ranks that take no part
   Tensor parcel_;
   Tensor scales_;  ///< [L, columns, R * M]: contiguous, the result is its transposed view
   backend::LowLatencyDispatchResult result_;

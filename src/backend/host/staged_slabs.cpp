@@ -1,5 +1,6 @@
 #include "backend/host/staged_slabs.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace crossdock::host {
@@ -12,6 +13,15 @@ void StagedSlabs::keep(std::uint64_t epoch, Tensor slab) {
 void StagedSlabs::release_until(std::uint64_t epoch) {
   const std::lock_guard lock(mutex_);
   std::erase_if(entries_, [epoch](const Entry& entry) { return entry.epoch <= epoch; });
+}
+
+void StagedSlabs::release_retired(const Windows& windows) {
+  std::uint64_t last = kEpochMask;
+  for (int rank = 0; rank < windows.num_ranks(); ++rank) {
+    // Matches the release in Signals::retire.
+    last = std::min(last, windows.header(rank).retired.load(std::memory_order_acquire) & kEpochMask);
+  }
+  release_until(last);
 }
 
 void StagedSlabs::release_read(const Signals& signals, int rank, int num_ranks) {

@@ -17,7 +17,9 @@ class StagedSlabs {
   void keep(std::uint64_t epoch, Tensor slab);
   /// All ranks that take part have retired the epochs up to this one.
   void release_until(std::uint64_t epoch);
-  /// Gives back what all others have read by now.
+  /// The same as far as all ranks of the group have. Cheap, and without system calls.
+  void release_retired(const Windows& windows);
+  /// Gives back what all others have read by now, those aside that are masked or gone.
   void release_read(const Signals& signals, int rank, int num_ranks);
 
  private:
