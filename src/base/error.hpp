@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include <crossdock/error.hpp>
+#include <crossdock/tensor.hpp>
 
 namespace crossdock {
 
@@ -29,7 +30,8 @@ template <typename... Args>
   return {code, fmt::format(format.text, std::forward<Args>(args)...), format.where};
 }
 
-/// Throws kInvalidArgument with the formatted text unless the condition holds.
+/// Throws kInvalidArgument with the formatted text unless the condition holds. Tensors may be arguments, and are described
+/// only if it does not.
 template <typename... Args>
 void require(bool condition, LocatedFormat<std::type_identity_t<Args>...> format, Args&&... args) {
   if (!condition) [[unlikely]] {
@@ -42,3 +44,11 @@ void require(bool condition, LocatedFormat<std::type_identity_t<Args>...> format
                                  std::source_location where = std::source_location::current());
 
 }  // namespace crossdock
+
+template <>
+struct fmt::formatter<crossdock::Tensor> : fmt::formatter<std::string> {
+  template <typename Context>
+  auto format(const crossdock::Tensor& tensor, Context& context) const {
+    return fmt::formatter<std::string>::format(tensor.description(), context);
+  }
+};

@@ -24,8 +24,7 @@ Tensor Tensor::own(std::shared_ptr<void> owner, void* data, DataType dtype, std:
     result.strides_[d] = stride;
     stride *= shape[d] > 0 ? shape[d] : 1;
   }
-  require(data != nullptr || result.num_elements() == 0, "null data for a {} tensor with elements",
-          result.description());
+  require(data != nullptr || result.num_elements() == 0, "null data for a {} tensor with elements", result);
   return result;
 }
 
@@ -42,7 +41,7 @@ Tensor Tensor::borrow(const void* data, DataType dtype, std::initializer_list<st
 }
 
 Tensor Tensor::with_strides(std::initializer_list<std::int64_t> strides) const {
-  require(strides.size() == shape().size(), "{} strides for a tensor {}", strides.size(), description());
+  require(strides.size() == shape().size(), "{} strides for a tensor {}", strides.size(), *this);
   Tensor result = *this;
   std::size_t d = 0;
   for (const std::int64_t stride : strides) {
@@ -53,7 +52,7 @@ Tensor Tensor::with_strides(std::initializer_list<std::int64_t> strides) const {
 }
 
 Tensor Tensor::first(std::int64_t count) const {
-  require(defined() && count >= 0 && count <= size(0), "the first {} entries of a tensor {}", count, description());
+  require(defined() && count >= 0 && count <= size(0), "the first {} entries of a tensor {}", count, *this);
   Tensor result = *this;
   result.shape_[0] = count;
   return result;

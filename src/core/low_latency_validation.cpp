@@ -40,11 +40,10 @@ void check_ids(const Tensor& topk_idx, int num_experts, std::int64_t max_tokens)
 }
 
 void check_same_ids(const Tensor& topk_idx, const LowLatencyHandle::State& handle) {
-  require((topk_idx.dtype() == DataType::kInt64 || topk_idx.dtype() == DataType::kInt32) &&
-              topk_idx.dimensions() == 2 && topk_idx.size(0) == handle.num_tokens &&
-              topk_idx.size(1) == handle.num_topk && topk_idx.is_contiguous(),
-          "topk_idx is {}, contiguous int64 or int32 [{}, {}] is allowed", topk_idx.description(), handle.num_tokens,
-          handle.num_topk);
+  require(
+      (topk_idx.dtype() == DataType::kInt64 || topk_idx.dtype() == DataType::kInt32) && topk_idx.dimensions() == 2 &&
+          topk_idx.size(0) == handle.num_tokens && topk_idx.size(1) == handle.num_topk && topk_idx.is_contiguous(),
+      "topk_idx is {}, contiguous int64 or int32 [{}, {}] is allowed", topk_idx, handle.num_tokens, handle.num_topk);
   require(digest_of_ids(topk_idx) == handle.ids_digest,
           "topk_idx has other ids than the dispatch of epoch {} that the handle is of", handle.epoch);
 }
@@ -62,7 +61,7 @@ void check_low_latency_options(const OperationOptions& options, const Limits& li
 }
 
 void check_low_latency_dispatch(const LowLatencyDispatchInput& input, int num_local_experts, const Limits& limits) {
-  require(input.x.dtype() == DataType::kBfloat16, "x is {}, bfloat16 is allowed", input.x.description());
+  require(input.x.dtype() == DataType::kBfloat16, "x is {}, bfloat16 is allowed", input.x);
   check_x(input.x, limits);
   const std::int64_t most = input.num_max_dispatch_tokens_per_rank;
   require(most >= 0 && most <= std::numeric_limits<std::int32_t>::max() / limits.num_ranks,
@@ -71,8 +70,8 @@ void check_low_latency_dispatch(const LowLatencyDispatchInput& input, int num_lo
   require(input.x.size(0) <= most, "x has {} tokens, but num_max_dispatch_tokens_per_rank is {}", input.x.size(0),
           most);
   check_topk_idx(input.topk_idx, input.num_experts, limits);
-  require(input.topk_idx.size(0) == input.x.size(0), "topk_idx is {}, but x has {} tokens",
-          input.topk_idx.description(), input.x.size(0));
+  require(input.topk_idx.size(0) == input.x.size(0), "topk_idx is {}, but x has {} tokens", input.topk_idx,
+          input.x.size(0));
   if (limits.device.type != DeviceType::kHost) {
     throw make_error(ErrorCode::kUnsupported,
                      "the CUDA backend has no low-latency mode yet; dispatch and combine are allowed");
@@ -88,15 +87,14 @@ void check_low_latency_combine(const LowLatencyCombineInput& input, const LowLat
   const std::int64_t places = limits.num_ranks * handle.max_tokens;
   require(x.dtype() == DataType::kBfloat16 && x.dimensions() == 3 && x.size(0) == num_local_experts &&
               x.size(1) == places && x.size(2) == handle.hidden,
-          "x is {}, bfloat16 [{}, {}, {}] is allowed, as the dispatch's rows", x.description(), num_local_experts,
-          places, handle.hidden);
+          "x is {}, bfloat16 [{}, {}, {}] is allowed, as the dispatch's rows", x, num_local_experts, places,
+          handle.hidden);
   require(x.is_contiguous(), "x must be contiguous (row-major)");
   require(x.device() == limits.device, "x lies on another device than the buffer's");
   const auto check_tokens = [&](const Tensor& tensor, const char* name, DataType dtype, std::int64_t columns) {
     require(tensor.dtype() == dtype && tensor.dimensions() == 2 && tensor.size(0) == handle.num_tokens &&
                 tensor.size(1) == columns && tensor.is_contiguous(),
-            "{} is {}, contiguous {} [{}, {}] is allowed", name, tensor.description(), name_of(dtype),
-            handle.num_tokens, columns);
+            "{} is {}, contiguous {} [{}, {}] is allowed", name, tensor, name_of(dtype), handle.num_tokens, columns);
     require(tensor.device() == limits.device, "{} lies on another device than the buffer's", name);
   };
   check_tokens(input.topk_weights, "topk_weights", DataType::kFloat32, handle.num_topk);

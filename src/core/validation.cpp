@@ -16,7 +16,7 @@ void check_device(const Tensor& tensor, const char* name, const Limits& limits) 
 /// A matrix with that many rows, on the buffer's device.
 void check_matrix(const Tensor& tensor, const char* name, std::int64_t rows, const Limits& limits) {
   require(tensor.dimensions() == 2, "{} has {} dimensions, 2 are allowed", name, tensor.dimensions());
-  require(tensor.size(0) == rows, "{} is {}, but must have {} rows", name, tensor.description(), rows);
+  require(tensor.size(0) == rows, "{} is {}, but must have {} rows", name, tensor, rows);
   check_device(tensor, name, limits);
 }
 
@@ -33,8 +33,7 @@ void check_rows_contiguous(const Tensor& tensor, const char* name) {
 
 void check_scales(const Tensor& scales, std::int64_t rows, const Limits& limits) {
   check_matrix(scales, "x_scales", rows, limits);
-  require(scales.size(1) <= std::numeric_limits<std::int32_t>::max(), "x_scales is {}: too many columns",
-          scales.description());
+  require(scales.size(1) <= std::numeric_limits<std::int32_t>::max(), "x_scales is {}: too many columns", scales);
 }
 
 void check_num_experts(int num_experts, const Limits& limits) {
@@ -47,7 +46,7 @@ void check_num_experts(int num_experts, const Limits& limits) {
 void check_layout(const DispatchLayout& layout, const DispatchInput& input, const Limits& limits) {
   const auto check_counts = [&](const Tensor& tensor, const char* name) {
     require(tensor.dimensions() == 1 && tensor.dtype() == DataType::kInt32,
-            "{} is {}, int32 of one dimension is allowed", name, tensor.description());
+            "{} is {}, int32 of one dimension is allowed", name, tensor);
     check_contiguous(tensor, name);
     check_device(tensor, name, limits);
   };
@@ -61,9 +60,9 @@ void check_layout(const DispatchLayout& layout, const DispatchInput& input, cons
   const Tensor& membership = layout.is_token_in_rank;
   check_matrix(membership, "is_token_in_rank", input.x.size(0), limits);
   require(membership.dtype() == DataType::kBool || membership.dtype() == DataType::kUint8,
-          "is_token_in_rank is {}, bool is allowed", membership.description());
-  require(membership.size(1) == limits.num_ranks, "is_token_in_rank is {}, but there are {} ranks",
-          membership.description(), limits.num_ranks);
+          "is_token_in_rank is {}, bool is allowed", membership);
+  require(membership.size(1) == limits.num_ranks, "is_token_in_rank is {}, but there are {} ranks", membership,
+          limits.num_ranks);
   check_contiguous(membership, "is_token_in_rank");
 }
 
@@ -91,11 +90,10 @@ void check_topk(const DispatchInput& input, const Limits& limits) {
   check_topk_idx(*input.topk_idx, num_experts_of(input), limits);
   check_matrix(*input.topk_idx, "topk_idx", input.x.size(0), limits);
   const Tensor& weights = *input.topk_weights;
-  require(weights.dtype() == DataType::kFloat32, "topk_weights is {}, float32 is allowed", weights.description());
+  require(weights.dtype() == DataType::kFloat32, "topk_weights is {}, float32 is allowed", weights);
   check_matrix(weights, "topk_weights", input.x.size(0), limits);
   require(weights.size(1) == input.topk_idx->size(1),
-          "topk_weights is {} but topk_idx is {}: their shapes must be equal", weights.description(),
-          input.topk_idx->description());
+          "topk_weights is {} but topk_idx is {}: their shapes must be equal", weights, *input.topk_idx);
   check_contiguous(weights, "topk_weights");
   if (!input.layout || limits.device.type != DeviceType::kHost) return;  // who counts looks at the ids
   if (input.topk_idx->dtype() == DataType::kInt64) {
@@ -109,7 +107,7 @@ void check_topk(const DispatchInput& input, const Limits& limits) {
 void check_like_x(const Tensor& tensor, const char* name, const CombineInput& input, const Limits& limits) {
   check_matrix(tensor, name, input.handle.num_tokens(), limits);
   require(tensor.dtype() == input.x.dtype() && tensor.size(1) == input.x.size(1),
-          "{} is {}, but x is {}: dtype and hidden must be equal", name, tensor.description(), input.x.description());
+          "{} is {}, but x is {}: dtype and hidden must be equal", name, tensor, input.x);
   check_rows_contiguous(tensor, name);
 }
 
@@ -119,7 +117,7 @@ void check_x(const Tensor& x, const Limits& limits) {
   require(x.dimensions() == 2, "x has {} dimensions, 2 are allowed: [tokens, hidden]", x.dimensions());
   require(x.size(0) <= std::numeric_limits<std::int32_t>::max() / (limits.num_ranks > 0 ? limits.num_ranks : 1),
           "x has {} tokens, more than 32-bit row numbers allow for {} ranks", x.size(0), limits.num_ranks);
-  require(x.size(1) >= 1, "x is {}, but hidden must be at least 1", x.description());
+  require(x.size(1) >= 1, "x is {}, but hidden must be at least 1", x);
   check_rows_contiguous(x, "x");
   check_device(x, "x", limits);
 }
@@ -129,7 +127,7 @@ void check_statistics(const std::optional<Tensor>& statistics, const char* name,
   if (!statistics) return;
   require(statistics->dtype() == dtype && statistics->dimensions() == 1 && statistics->size(0) == entries &&
               statistics->is_contiguous(),
-          "{} is {}, contiguous {} [{}] is allowed", name, statistics->description(), name_of(dtype), entries);
+          "{} is {}, contiguous {} [{}] is allowed", name, *statistics, name_of(dtype), entries);
   check_device(*statistics, name, limits);
 }
 
@@ -157,11 +155,11 @@ int num_experts_of(const DispatchInput& input) {
 void check_topk_idx(const Tensor& topk_idx, int num_experts, const Limits& limits) {
   check_num_experts(num_experts, limits);
   require(topk_idx.dtype() == DataType::kInt64 || topk_idx.dtype() == DataType::kInt32,
-          "topk_idx is {}, int64 or int32 is allowed", topk_idx.description());
+          "topk_idx is {}, int64 or int32 is allowed", topk_idx);
   require(topk_idx.dimensions() == 2, "topk_idx has {} dimensions, 2 are allowed: [tokens, top-k]",
           topk_idx.dimensions());
   require(topk_idx.size(1) >= 1 && topk_idx.size(1) <= std::numeric_limits<std::int32_t>::max(),
-          "topk_idx is {}, but top-k must be at least 1 (absent top-k is an empty optional)", topk_idx.description());
+          "topk_idx is {}, but top-k must be at least 1 (absent top-k is an empty optional)", topk_idx);
   check_contiguous(topk_idx, "topk_idx");
   check_device(topk_idx, "topk_idx", limits);
 }
@@ -192,16 +190,15 @@ void check_cached_dispatch(const CachedDispatchInput& input, const Limits& limit
 void check_combine(const CombineInput& input, const Limits& limits) {
   require(input.handle.defined(), "combine needs the handle of a dispatch");
   require(input.x.dtype() == DataType::kBfloat16 || input.x.dtype() == DataType::kFloat32,
-          "x is {}, bfloat16 or float32 is allowed", input.x.description());
+          "x is {}, bfloat16 or float32 is allowed", input.x);
   check_x(input.x, limits);
   const std::int64_t rows = input.handle.num_recv_rows();
   require(input.x.size(0) == rows, "x has {} rows, but the dispatch returned {}", input.x.size(0), rows);
   if (input.topk_weights) {
     require(input.topk_weights->dtype() == DataType::kFloat32, "topk_weights is {}, float32 is allowed",
-            input.topk_weights->description());
+            *input.topk_weights);
     check_matrix(*input.topk_weights, "topk_weights", rows, limits);
-    require(input.topk_weights->size(1) >= 1, "topk_weights is {}, but top-k must be at least 1",
-            input.topk_weights->description());
+    require(input.topk_weights->size(1) >= 1, "topk_weights is {}, but top-k must be at least 1", *input.topk_weights);
     check_contiguous(*input.topk_weights, "topk_weights");
   }
   require(input.bias_0.has_value() || !input.bias_1.has_value(), "bias_1 without bias_0");

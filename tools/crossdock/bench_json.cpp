@@ -54,6 +54,7 @@ Json phases_json(const BenchConfig& config, const BenchResult& result) {
   Json round_trip = times_json(*result.round_trip);
   round_trip["blocks"] = BenchShared::kRoundTripBlocks;
   round_trip["loops_per_block"] = config.iterations;
+  round_trip["allocations"] = result.memory.loop_allocations;
   return {{"dispatch", times_json(result.dispatch)},
           {"combine", times_json(result.combine)},
           {"round_trip", std::move(round_trip)}};

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <optional>
 
+#include "crossdock/allocation_counter.hpp"
 #include "crossdock/bench_input.hpp"
 #include "crossdock/bench_peer.hpp"
 #include "crossdock/low_latency_verify.hpp"
@@ -77,6 +78,7 @@ class LowLatencyBenchRank {
 
   void run_blocks() {
     for (int i = 0; i < config_.warmup; ++i) run_loop();
+    const std::int64_t allocations_before = count_allocations();
     for (int block = 0; block < BenchShared::kRoundTripBlocks; ++block) {
       OperationSample& sample = shared_.round_trip(block, rank_);
       peer_.barrier();
@@ -84,6 +86,7 @@ class LowLatencyBenchRank {
       for (int i = 0; i < config_.iterations; ++i) run_loop();
       sample.end_ns = now_ns();
     }
+    peer_.summary().loop_allocations = count_allocations() - allocations_before;
     peer_.report(find_weighted_mismatch(world_, rank_, ExpertMark::kNone, combined_x_));
   }
 

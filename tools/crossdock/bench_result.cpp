@@ -104,6 +104,7 @@ BenchResult evaluate(const BenchConfig& config, const BenchShared& shared, std::
     result.memory.received_bytes += rank.received_bytes;
     result.memory.outputs_bytes += rank.outputs_bytes;
     result.memory.pss_bytes += rank.pss_bytes;
+    result.memory.loop_allocations += rank.loop_allocations;
     result.verified = result.verified && rank.verified;
     if (result.mismatch.empty()) result.mismatch = rank.mismatch.data();
   }
