@@ -1,6 +1,7 @@
 #include "backend/host/low_latency_kernels.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -19,6 +20,9 @@ namespace crossdock::host::HWY_NAMESPACE {
 namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
+
+constexpr std::uint16_t kBfloat16Infinity = 0x7F80;
+constexpr std::size_t kGroupsAtOnce = 8;
 
 using ByteTag = hn::ScalableTag<std::uint8_t>;
 using WordTag = hn::ScalableTag<std::uint32_t>;
@@ -75,55 +79,37 @@ HWY_INLINE Floats high_half(Words word) {
   return hn::BitCast(FloatTag(), hn::And(word, hn::Set(WordTag(), 0xFFFF0000U)));
 }
 
-/// As codec::encode_float8 for magnitudes: float32 bits without sign in, seven bits out.
-HWY_INLINE Words encode_magnitude(Words magnitude) {
-  const WordTag d;
-  const FloatTag df;
-  const auto is_nan = hn::Gt(magnitude, hn::Set(d, 0x7F800000U));
-  const auto limited = hn::Min(magnitude, hn::Set(d, 0x43E00000U));  // 448
-  // Normal results: round at bit 20 and move the exponent's bias from 127 to 7.
-  const auto lowest_kept = hn::And(hn::ShiftRight<20>(limited), hn::Set(d, 1U));
-  const auto rounded = hn::Add(limited, hn::Add(hn::Set(d, 0x7FFFFU), lowest_kept));
-  const auto normal = hn::Sub(hn::ShiftRight<20>(rounded), hn::Set(d, 120U << 3U));
-  // Subnormal results: below 2^-6 the step is 2^-9, which is that of float32 around 2^14; adding rounds to it.
-  const auto shifted = hn::Add(hn::BitCast(df, limited), hn::Set(df, 16384.0F));
-  const auto subnormal = hn::Sub(hn::BitCast(d, shifted), hn::Set(d, 0x46800000U));
-  const auto is_small = hn::Lt(limited, hn::Set(d, 0x3C800000U));  // 2^-6
-  const auto code = hn::IfThenElse(is_small, subnormal, normal);
-  return hn::IfThenElse(is_nan, hn::Set(d, 0x7FU), code);
-}
-
-HWY_INLINE Words encode(Floats value) {
-  const WordTag d;
-  const auto bits = hn::BitCast(d, value);
-  const auto magnitude = hn::And(bits, hn::Set(d, 0x7FFFFFFFU));
-  const auto is_nan = hn::Gt(magnitude, hn::Set(d, 0x7F800000U));
-  const auto sign = hn::IfThenZeroElse(is_nan, hn::And(hn::ShiftRight<24>(bits), hn::Set(d, 0x80U)));
-  return hn::Or(encode_magnitude(magnitude), sign);
-}
-
-/// As codec::group_amax. NaNs are left out by comparing magnitude bits and dropping what is above infinity.
-float amax_of(const Bfloat16* group, std::size_t count) {
-  const WordTag d;
+/// The largest magnitude of a group as bits of bfloat16; NaNs and infinities are 0x7F80 and above.
+std::uint16_t largest_magnitude(const Bfloat16* group, std::size_t count) {
+  const hn::ScalableTag<std::uint16_t> d;
   const std::size_t lanes = hn::Lanes(d);
   auto most = hn::Zero(d);
   std::size_t at = 0;
-  const auto take = [&](Words magnitude) {
-    const auto is_nan = hn::Gt(magnitude, hn::Set(d, 0x7F800000U));
-    most = hn::Max(most, hn::IfThenZeroElse(is_nan, magnitude));
-  };
-  for (; at + 2 * lanes <= count; at += 2 * lanes) {
-    const auto word = hn::LoadU(d, reinterpret_cast<const std::uint32_t*>(group + at));
-    take(hn::And(hn::ShiftLeft<16>(word), hn::Set(d, 0x7FFFFFFFU)));
-    take(hn::And(word, hn::Set(d, 0x7FFF0000U)));
+  for (; at + lanes <= count; at += lanes) {
+    const auto bits = hn::LoadU(d, reinterpret_cast<const std::uint16_t*>(group + at));
+    most = hn::Max(most, hn::And(bits, hn::Set(d, std::uint16_t{0x7FFF})));
   }
-  float result = codec::kMinGroupAmax;
-  result = std::max(result, std::bit_cast<float>(hn::GetLane(hn::MaxOfLanes(d, most))));
-  if (at < count) result = std::max(result, codec::group_amax({group + at, count - at}));
+  auto result = hn::GetLane(hn::MaxOfLanes(d, most));
+  for (; at < count; ++at) result = std::max(result, static_cast<std::uint16_t>(group[at].bits & 0x7FFFU));
   return result;
 }
 
-void quantize_group(const Bfloat16* group, std::size_t count, float multiplier, std::uint8_t* values) {
+/// As codec::encode_float8 for products that are finite, not negative and, once rounded to E4M3, at most 448.
+HWY_INLINE Words encode_finite(Floats product) {
+  const WordTag d;
+  const FloatTag df;
+  const auto bits = hn::BitCast(d, product);
+  // Normal results: round at bit 20 and move the exponent's bias from 127 to 7.
+  const auto lowest_kept = hn::And(hn::ShiftRight<20>(bits), hn::Set(d, 1U));
+  const auto normal = hn::ShiftRight<20>(hn::Add(hn::Add(bits, hn::Set(d, 0x7FFFFU - (120U << 23U))), lowest_kept));
+  // Subnormal results: below 2^-6 the step is 2^-9, which is that of float32 around 2^14; adding rounds to it.
+  const auto shifted = hn::BitCast(d, hn::Add(product, hn::Set(df, 16384.0F)));
+  const auto subnormal = hn::Sub(shifted, hn::Set(d, 0x46800000U));
+  return hn::IfThenElse(hn::RebindMask(d, hn::Lt(product, hn::Set(df, 0x1p-6F))), subnormal, normal);
+}
+
+/// REQUIRES: no NaN, no infinity; the multiplier is that of the group's amax or smaller.
+void quantize_finite_group(const Bfloat16* group, std::size_t count, float multiplier, std::uint8_t* values) {
   const WordTag d;
   const hn::Rebind<std::uint16_t, WordTag> d16;
   const std::size_t lanes = hn::Lanes(d);
@@ -131,23 +117,49 @@ void quantize_group(const Bfloat16* group, std::size_t count, float multiplier, 
   std::size_t at = 0;
   for (; at + 2 * lanes <= count; at += 2 * lanes) {
     const auto word = hn::LoadU(d, reinterpret_cast<const std::uint32_t*>(group + at));
-    const auto low = encode(hn::Mul(low_half(word), factor));
-    const auto high = encode(hn::Mul(high_half(word), factor));
-    const auto pair = hn::Or(low, hn::ShiftLeft<8>(high));
-    hn::StoreU(hn::DemoteTo(d16, hn::BitCast(hn::RebindToSigned<WordTag>(), pair)), d16,
-               reinterpret_cast<std::uint16_t*>(values + at));
+    const auto magnitudes = hn::And(word, hn::Set(d, 0x7FFF7FFFU));
+    const auto low = encode_finite(hn::Mul(low_half(magnitudes), factor));
+    const auto high = encode_finite(hn::Mul(high_half(magnitudes), factor));
+    const auto signs = hn::Or(hn::And(hn::ShiftRight<8>(word), hn::Set(d, 0x80U)),
+                              hn::And(hn::ShiftRight<16>(word), hn::Set(d, 0x8000U)));
+    const auto pair = hn::Or(hn::Or(low, hn::ShiftLeft<8>(high)), signs);
+    hn::StoreU(hn::TruncateTo(d16, pair), d16, reinterpret_cast<std::uint16_t*>(values + at));
   }
   for (; at < count; ++at) values[at] = codec::encode_float8(to_float(group[at]) * multiplier);
 }
 
+/// Consecutive groups of a row, the last of which may be short. Looking at several before their scales are needed hides
+/// how long a maximum and a division take.
+void quantize_groups(std::span<const Bfloat16> groups, codec::ScaleRounding rounding, std::uint8_t* values,
+                     float* scales) {
+  constexpr auto kGroup = static_cast<std::size_t>(codec::kGroupChannels);
+  std::array<codec::GroupScale, kGroupsAtOnce> scale;
+  std::array<std::uint16_t, kGroupsAtOnce> largest;
+  const std::size_t count = (groups.size() + kGroup - 1) / kGroup;
+  const auto group = [&](std::size_t g) {
+    return groups.subspan(g * kGroup, std::min(kGroup, groups.size() - g * kGroup));
+  };
+  for (std::size_t g = 0; g < count; ++g) largest[g] = largest_magnitude(group(g).data(), group(g).size());
+  for (std::size_t g = 0; g < count; ++g) {
+    scale[g] = codec::scale_of(std::max(to_float(Bfloat16{largest[g]}), codec::kMinGroupAmax), rounding);
+  }
+  for (std::size_t g = 0; g < count; ++g) {
+    std::uint8_t* const to = values + g * kGroup;
+    if (largest[g] >= kBfloat16Infinity) {  // rare, and the definition knows all about it
+      codec::quantize_row(group(g), rounding, {to, group(g).size()}, {scales + g, 1});
+    } else {
+      quantize_finite_group(group(g).data(), group(g).size(), scale[g].multiplier, to);
+      scales[g] = scale[g].stored;
+    }
+  }
+}
+
 void quantize_row(const Bfloat16* row, std::size_t hidden, codec::ScaleRounding rounding, std::uint8_t* values,
                   float* scales) {
-  constexpr auto kGroup = static_cast<std::size_t>(codec::kGroupChannels);
-  for (std::size_t begin = 0; begin < hidden; begin += kGroup) {
-    const std::size_t count = std::min(kGroup, hidden - begin);
-    const codec::GroupScale scale = codec::scale_of(amax_of(row + begin, count), rounding);
-    quantize_group(row + begin, count, scale.multiplier, values + begin);
-    scales[begin / kGroup] = scale.stored;
+  constexpr std::size_t kElements = kGroupsAtOnce * static_cast<std::size_t>(codec::kGroupChannels);
+  for (std::size_t begin = 0; begin < hidden; begin += kElements) {
+    quantize_groups({row + begin, std::min(kElements, hidden - begin)}, rounding, values + begin,
+                    scales + begin / static_cast<std::size_t>(codec::kGroupChannels));
   }
 }
 
