@@ -13,7 +13,9 @@
 
 #include <fmt/format.h>
 
+#include "backend/cuda/factory.hpp"
 #include "base/cpu.hpp"
+#include "base/error.hpp"
 #include "base/file_descriptor.hpp"
 #include "base/shared_memory.hpp"
 #include "crossdock/machine.hpp"
@@ -138,19 +140,31 @@ Finding check_loopback() {
   return {Health::kNo, "bootstrap", fmt::format("TCP on the loopback interface: {}", error_text(errno))};
 }
 
+std::vector<Finding> check_cuda() {
+  try {
+    std::vector<Finding> findings;
+    for (std::string& line : cuda::describe_devices()) findings.push_back({Health::kOk, "CUDA", std::move(line)});
+    if (findings.empty()) findings.push_back({Health::kNote, "CUDA", "built, but there is no device"});
+    return findings;
+  } catch (const Error& error) {
+    return {{Health::kNote, "CUDA", error.what()}};
+  }
+}
+
 std::vector<Finding> check_machine(int num_ranks) {
-  return {check_shared_memory(),
-          check_memory_size(),
-          check_reserved_huge_pages(),
-          check_transparent_huge_pages(),
-          check_cores(num_ranks),
-          check_numa(),
-          check_simd(),
-          check_pidfd(),
-          check_open_files(num_ranks),
-          check_loopback(),
-          {Health::kNote, "CUDA", "not built: this version moves tokens between CPU processes only"},
-          {Health::kNote, "UCX", "not built: this version works within one machine"}};
+  std::vector<Finding> findings{check_shared_memory(),
+                                check_memory_size(),
+                                check_reserved_huge_pages(),
+                                check_transparent_huge_pages(),
+                                check_cores(num_ranks),
+                                check_numa(),
+                                check_simd(),
+                                check_pidfd(),
+                                check_open_files(num_ranks),
+                                check_loopback()};
+  for (Finding& finding : check_cuda()) findings.push_back(std::move(finding));
+  findings.push_back({Health::kNote, "UCX", "not built: this version works within one machine"});
+  return findings;
 }
 
 }  // namespace crossdock::tool

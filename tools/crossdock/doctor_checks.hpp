@@ -28,6 +28,8 @@ struct Finding {
 [[nodiscard]] Finding check_pidfd();
 [[nodiscard]] Finding check_open_files(int num_ranks);
 [[nodiscard]] Finding check_loopback();
+/// One for each device, or why there is none.
+[[nodiscard]] std::vector<Finding> check_cuda();
 
 /// All of them in the order in which they are shown, and what this build does not have.
 [[nodiscard]] std::vector<Finding> check_machine(int num_ranks);

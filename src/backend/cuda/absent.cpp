@@ -13,6 +13,7 @@ namespace {
 }  // namespace
 
 Parts make_parts(Bootstrap& /*bootstrap*/, const BufferOptions& /*options*/) { refuse(); }
+std::vector<std::string> describe_devices() { refuse(); }
 Tensor copy_to_device(const Tensor& /*tensor*/, Device /*device*/) { refuse(); }
 Tensor copy_to_host(const Tensor& /*tensor*/) { refuse(); }
 void copy_on_device(const Tensor& /*from*/, const Tensor& /*to*/) { refuse(); }

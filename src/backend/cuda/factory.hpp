@@ -2,6 +2,8 @@
 #pragma once
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include <crossdock/bootstrap.hpp>
 #include <crossdock/buffer.hpp>
@@ -18,6 +20,10 @@ struct Parts {
 
 /// Collective. Throws what Buffer's constructor documents.
 [[nodiscard]] Parts make_parts(Bootstrap& bootstrap, const BufferOptions& options);
+
+/// What is known of each device here, and which pairs cannot reach each other, as sentences; none if there is no
+/// device. Throws kUnsupported if CUDA does not work here, saying why.
+[[nodiscard]] std::vector<std::string> describe_devices();
 
 /// For tools and tests: a contiguous copy of a contiguous host tensor on a device, and of a device's in host memory.
 [[nodiscard]] Tensor copy_to_device(const Tensor& tensor, Device device);
