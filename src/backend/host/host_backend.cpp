@@ -20,6 +20,21 @@ namespace {
 
 constexpr std::size_t kPageBytes = 4096;  // the arena begins at a multiple of it
 
+/// There was no room for `missing`, one of `tensors`, none of which is alive any more.
+Error no_room_error(const Arena& arena, const WantedTensor& missing, std::span<const WantedTensor> tensors) {
+  std::size_t enough = arena.bytes_total();
+  bool can_be_had = true;
+  for (const WantedTensor& wanted : tensors) {
+    can_be_had &= !__builtin_add_overflow(enough, Arena::slab_bytes(wanted.dtype, wanted.shape), &enough);
+  }
+  return make_error(
+      ErrorCode::kCapacity, "no room for a tensor {} [{}] in the arena of {} bytes ({} free, {} in one piece); {}",
+      name_of(missing.dtype), fmt::join(missing.shape, ", "), arena.bytes_total(), arena.bytes_free(),
+      arena.largest_free(),
+      can_be_had ? fmt::format("BufferOptions::arena_bytes of {} would do for the tensors that are alive now", enough)
+                 : "no arena would do");
+}
+
 }  // namespace
 
 Group::Group(Windows all_windows, std::size_t arena_bytes)
@@ -42,16 +57,21 @@ std::optional<Tensor> Group::try_allocate(DataType dtype, std::span<const std::i
 }
 
 Tensor Group::allocate(DataType dtype, std::span<const std::int64_t> shape, SlabUse use) {
-  if (auto tensor = try_allocate(dtype, shape, use)) return *std::move(tensor);
-  const std::size_t bytes = Arena::slab_bytes(dtype, shape);
-  std::size_t enough = 0;
-  const bool can_be_had = !__builtin_add_overflow(arena->bytes_total(), bytes, &enough);
-  Error error = make_error(
-      ErrorCode::kCapacity, "no room for a tensor {} [{}] in the arena of {} bytes ({} free, {} in one piece); {}",
-      name_of(dtype), fmt::join(shape, ", "), arena->bytes_total(), arena->bytes_free(), arena->largest_free(),
-      can_be_had ? fmt::format("BufferOptions::arena_bytes of {} would do for the tensors that are alive now", enough)
-                 : "no arena would do");
-  throw error.with_rank(rank());
+  Tensor tensor;
+  const WantedTensor wanted{&tensor, dtype, shape, use};
+  allocate(std::span(&wanted, 1));
+  return tensor;
+}
+
+void Group::allocate(std::span<const WantedTensor> tensors) {
+  for (const WantedTensor& wanted : tensors) {
+    if (auto tensor = try_allocate(wanted.dtype, wanted.shape, wanted.use)) {
+      *wanted.tensor = *std::move(tensor);
+      continue;
+    }
+    for (const WantedTensor& other : tensors) *other.tensor = {};
+    throw no_room_error(*arena, wanted, tensors).with_rank(rank());
+  }
 }
 
 void Group::open_epoch(std::uint64_t epoch, std::string_view operation, const Deadline& deadline) {

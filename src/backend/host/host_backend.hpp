@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,6 +22,14 @@
 
 namespace crossdock::host {
 
+/// A tensor of the arena that an operation needs. What it refers to must outlive the call.
+struct WantedTensor {
+  Tensor* tensor = nullptr;  ///< set to it
+  DataType dtype = DataType::kUint8;
+  std::span<const std::int64_t> shape{};
+  SlabUse use = SlabUse::kResult;
+};
+
 /// What all operations of one rank share.
 struct Group {
   explicit Group(Windows all_windows, std::size_t arena_bytes);
@@ -32,7 +41,8 @@ struct Group {
   [[nodiscard]] std::uint64_t offset_of(const Tensor& tensor) const;
   [[nodiscard]] std::optional<Tensor> try_allocate(DataType dtype, std::span<const std::int64_t> shape,
                                                    SlabUse use = SlabUse::kResult);
-  /// Throws kCapacity with the bytes that would do.
+  /// All of them, or none: throws kCapacity with the bytes that would do.
+  void allocate(std::span<const WantedTensor> tensors);
   [[nodiscard]] Tensor allocate(DataType dtype, std::span<const std::int64_t> shape, SlabUse use = SlabUse::kResult);
   /// Signals::open_epoch; what is then over for all ranks is given back.
   void open_epoch(std::uint64_t epoch, std::string_view operation, const Deadline& deadline);

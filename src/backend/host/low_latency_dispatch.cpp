@@ -106,19 +106,27 @@ void LowLatencyDispatch::allocate() {
   const std::int64_t local = experts_.count(group_->rank());
   const std::int64_t places = places_per_expert();
 
-  result_.x = group_->allocate(is_float8() ? DataType::kFloat8E4m3 : DataType::kBfloat16,
-                               std::array{local, places, handle_.hidden});
-  handle_.count = group_->allocate(DataType::kInt32, std::array{local});
-  handle_.src_info = group_->allocate(DataType::kInt32, std::array{local, places});
-  handle_.layout_range = group_->allocate(DataType::kInt64, std::array{local, std::int64_t{group_->num_ranks()}});
   const ParcelLayout parcel(handle_.num_tokens, row_bytes(), scale_bytes());
   const auto num_entries = static_cast<std::size_t>(std::accumulate(num_to_.begin(), num_to_.end(), std::int64_t{0}));
-  parcel_ = group_->allocate(DataType::kUint8, std::array{static_cast<std::int64_t>(parcel.bytes(num_entries))},
-                             SlabUse::kStaged);
+  const DataType scale_dtype = request_.format == RowFormat::kFloat8Ue8m0 ? DataType::kInt32 : DataType::kFloat32;
+
+  const std::array x_shape{local, places, handle_.hidden};
+  const std::array count_shape{local};
+  const std::array src_info_shape{local, places};
+  const std::array range_shape{local, std::int64_t{group_->num_ranks()}};
+  const std::array parcel_shape{static_cast<std::int64_t>(parcel.bytes(num_entries))};
+  const std::array scales_shape{local, scale_columns(), places};
+  const std::array wanted{
+      WantedTensor{&result_.x, is_float8() ? DataType::kFloat8E4m3 : DataType::kBfloat16, x_shape},
+      WantedTensor{&handle_.count, DataType::kInt32, count_shape},
+      WantedTensor{&handle_.src_info, DataType::kInt32, src_info_shape},
+      WantedTensor{&handle_.layout_range, DataType::kInt64, range_shape},
+      WantedTensor{&parcel_, DataType::kUint8, parcel_shape, SlabUse::kStaged},
+      WantedTensor{&scales_, scale_dtype, scales_shape},  // without columns it takes no room
+  };
+  group_->allocate(wanted);
   if (!is_float8()) return;
-  const DataType dtype = request_.format == RowFormat::kFloat8Ue8m0 ? DataType::kInt32 : DataType::kFloat32;
-  scales_ = group_->allocate(dtype, std::array{local, scale_columns(), places});
-  result_.scales = Tensor::own(scales_.owner(), scales_.data(), dtype, std::array{local, places, scale_columns()})
+  result_.scales = Tensor::own(scales_.owner(), scales_.data(), scale_dtype, std::array{local, places, scale_columns()})
                        .with_strides({scale_columns() * places, 1, places});
 }
 
