@@ -2,12 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <functional>
-#include <stdexcept>
 #include <string>
-#include <thread>
-#include <utility>
 #include <vector>
 
 #include "core/low_latency_refusal.hpp"
@@ -170,39 +166,6 @@ TEST(NextCombineBuffer, RefusesHandlesOnThisRankAlone) {
     expect_error([&] { static_cast<void>(buffer.next_combine_buffer({})); }, ErrorCode::kInvalidArgument,
                  {"next_combine_buffer", "the handle is empty", "rank 1"});
   }));
-}
-
-/// Rank 1 comes 50 ms late to each operation; the others say so, and of no one else.
-TEST(WaitRecvCostStats, SayWhoWasLate) {
-  constexpr int kLate = 1;
-  constexpr std::chrono::milliseconds kDelay{50};
-  constexpr std::int64_t kAtLeast = 30'000'000;  // nanoseconds: the others may be late themselves
-  using Operation = std::function<void(Buffer&, const OperationOptions&)>;
-  const std::pair<const char*, Operation> operations[] = {
-      {"low-latency dispatch",
-       [](Buffer& buffer, const OperationOptions& options) {
-         finish(buffer.low_latency_dispatch(good_low_latency_dispatch(buffer), options));
-       }},
-      {"dispatch", [](Buffer& buffer, const OperationOptions& options) { run_round_trip(buffer, {}, options); }},
-  };
-  for (const auto& [name, operation] : operations) {
-    SCOPED_TRACE(name);
-    std::vector<std::vector<std::int64_t>> waited(kRanks, std::vector<std::int64_t>(kRanks));
-    expect_no_refusal(attempt_low_latency(kRanks, [&, &call = operation](Buffer& buffer) {
-      auto& mine = waited[static_cast<std::size_t>(buffer.rank())];
-      run_round_trip(buffer);
-      if (buffer.rank() == kLate) std::this_thread::sleep_for(kDelay);
-      OperationOptions options;
-      options.wait_recv_cost_stats = Tensor::borrow(mine.data(), DataType::kInt64, {kRanks});
-      call(buffer, options);
-    }));
-    for (std::size_t rank = 0; rank < kRanks; ++rank) {
-      SCOPED_TRACE("rank " + std::to_string(rank));
-      EXPECT_EQ(waited[rank][rank], 0);
-      if (rank == kLate) continue;
-      EXPECT_GE(waited[rank][kLate], kAtLeast);
-    }
-  }
 }
 
 }  // namespace
