@@ -17,7 +17,7 @@ namespace crossdock {
 template <class T>
 class RecyclingAllocator {
  public:
-  using value_type = T;
+  using value_type = T;  // NOLINT(readability-identifier-naming): the standard's name
 
   explicit RecyclingAllocator(std::shared_ptr<std::pmr::memory_resource> recycler) noexcept
       : recycler_(std::move(recycler)) {}

@@ -37,6 +37,7 @@ std::vector<std::string> describe_devices() {
   int driver = 0;
   check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
   std::vector<std::string> lines;
+  lines.reserve(static_cast<std::size_t>(count));
   for (int device = 0; device < count; ++device) lines.push_back(describe(device, driver));
   for (int from = 0; from < count; ++from) {
     for (int to = 0; to < count; ++to) {

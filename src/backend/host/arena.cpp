@@ -17,7 +17,7 @@ std::size_t Arena::slab_bytes(DataType dtype, std::span<const std::int64_t> shap
   return (bytes + kSlabAlignment - 1) / kSlabAlignment * kSlabAlignment;
 }
 
-Arena::Arena(std::shared_ptr<SharedMemory> memory, std::size_t offset, std::size_t bytes)
+Arena::Arena(const std::shared_ptr<SharedMemory>& memory, std::size_t offset, std::size_t bytes)
     : memory_(memory), window_(memory->data()), offset_(offset), bytes_(bytes / kSlabAlignment * kSlabAlignment) {
   free_.emplace(0, bytes_);
 }

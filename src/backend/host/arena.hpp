@@ -30,7 +30,7 @@ class Arena : public std::enable_shared_from_this<Arena> {
  public:
   static constexpr std::size_t kSlabAlignment = 128;
 
-  Arena(std::shared_ptr<SharedMemory> memory, std::size_t offset, std::size_t bytes);
+  Arena(const std::shared_ptr<SharedMemory>& memory, std::size_t offset, std::size_t bytes);
   /// The same in a device's memory, which `memory` keeps alive; offsets count from `window`.
   Arena(std::shared_ptr<void> memory, std::byte* window, std::size_t bytes, Device device);
 

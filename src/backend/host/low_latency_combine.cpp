@@ -109,7 +109,7 @@ Tensor LowLatencyCombine::stage() {
 Tensor LowLatencyCombine::stage_logfmt(std::int64_t rows) {
   const std::int64_t hidden = request_.handle->hidden;
   const auto stride = static_cast<std::int64_t>(logfmt_stride(hidden));
-  const Tensor staged = group_->allocate(DataType::kUint8, std::array{rows, stride}, SlabUse::kStaged);
+  Tensor staged = group_->allocate(DataType::kUint8, std::array{rows, stride}, SlabUse::kStaged);
   is_packed_ = true;
   const auto* count = request_.handle->count.data_as<std::int32_t>();
   std::byte* to = staged.data_as<std::byte>();

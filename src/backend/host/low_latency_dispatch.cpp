@@ -203,7 +203,7 @@ void LowLatencyDispatch::take_counts() {
   // Rows of each expert that come from the ranks before this one, and from all.
   std::pmr::vector<std::int64_t> before(num_experts, recycler());
   std::pmr::vector<std::int64_t> all(num_experts, recycler());
-  const int begin = experts_.begin(group_->rank());
+  const auto begin = static_cast<std::size_t>(experts_.begin(group_->rank()));
   const int local = experts_.count(group_->rank());
   auto* range = handle_.layout_range.data_as<std::int64_t>();
   parcels_.reserve(static_cast<std::size_t>(num_ranks));
@@ -213,7 +213,7 @@ void LowLatencyDispatch::take_counts() {
     if (src == group_->rank()) before = all;
     const bool is_excluded = group_->signals.is_excluded(src, request_.epoch);
     for (int e = 0; e < local; ++e) {
-      const auto expert = static_cast<std::size_t>(begin + e);
+      const auto expert = begin + static_cast<std::size_t>(e);
       range[e * num_ranks + src] = all[expert] << 32U | std::int64_t{is_excluded ? 0 : counts[expert]};
     }
     parcels_.emplace_back();
@@ -226,7 +226,7 @@ void LowLatencyDispatch::take_counts() {
   }
   auto* count = handle_.count.data_as<std::int32_t>();
   for (int e = 0; e < local; ++e) {
-    count[e] = static_cast<std::int32_t>(all[static_cast<std::size_t>(begin + e)]);
+    count[e] = static_cast<std::int32_t>(all[begin + static_cast<std::size_t>(e)]);
   }
   // From here on `all` is where each expert begins among the used rows of its owner.
   for (int rank = 0; rank < num_ranks; ++rank) {
