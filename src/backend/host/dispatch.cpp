@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstring>
 #include <vector>
 
@@ -170,13 +171,14 @@ void Dispatch::read_counts() {
 }
 
 void Dispatch::add_statistics() const {
+  // Atomically: operations in flight may share the statistics.
   auto* totals = request_.statistics->data_as<std::int32_t>();
   const auto begin = static_cast<std::size_t>(experts_.begin(group_->rank()));
   for (int src = 0; src < group_->num_ranks(); ++src) {
     if (group_->signals.is_excluded(src, request_.epoch)) continue;
     const auto counts = group_->windows.layout.expert_counts(group_->windows.slot(src, request_.epoch));
     for (std::size_t e = 0; e < static_cast<std::size_t>(request_.statistics->size(0)); ++e) {
-      totals[e] += counts[begin + e];
+      std::atomic_ref(totals[e]).fetch_add(counts[begin + e], std::memory_order_relaxed);
     }
   }
 }

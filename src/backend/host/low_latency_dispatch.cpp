@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstring>
 #include <numeric>
 
@@ -249,7 +250,8 @@ void LowLatencyDispatch::count_received() const {
   if (!request_.statistics) return;
   const auto* count = handle_.count.data_as<std::int32_t>();
   for (std::int64_t e = 0; e < request_.statistics->size(0); ++e) {
-    request_.statistics->data_as<std::int32_t>()[e] += count[e];
+    // Operations in flight may share the statistics.
+    std::atomic_ref(request_.statistics->data_as<std::int32_t>()[e]).fetch_add(count[e], std::memory_order_relaxed);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <limits>
@@ -156,7 +157,10 @@ void Signals::wait_for(const Goal& goal, const WaitContext& context, const Deadl
     if (!is_awaited(rank, goal, context.epoch)) continue;
     const auto begin = costs.empty() ? Clock::time_point() : Clock::now();
     if (!wait_for_rank(rank, goal, context, deadline)) lost.push_back(rank);
-    if (!costs.empty()) costs[static_cast<std::size_t>(rank)] += std::chrono::nanoseconds(Clock::now() - begin).count();
+    if (costs.empty()) continue;
+    // Operations in flight may share the statistics.
+    std::atomic_ref(costs[static_cast<std::size_t>(rank)])
+        .fetch_add(std::chrono::nanoseconds(Clock::now() - begin).count(), std::memory_order_relaxed);
   }
   if (!lost.empty()) go_on_without(lost, goal, context);
 }
