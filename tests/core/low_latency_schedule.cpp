@@ -37,7 +37,6 @@ class ScheduleRun {
         schedule_(schedule),
         draw_(schedule.seed * 1000 + static_cast<std::uint64_t>(buffer.rank())),
         waited_(static_cast<std::size_t>(buffer.num_ranks())),
-        waited_asynchronously_(waited_.size()),
         runs_(schedule.worlds.size()) {}
 
   void run() {
@@ -49,8 +48,7 @@ class ScheduleRun {
       }
     }
     while (!in_flight_.empty()) receive_oldest();
-    check_waited(waited_);
-    check_waited(waited_asynchronously_);
+    check_waited();
   }
 
  private:
@@ -130,29 +128,26 @@ class ScheduleRun {
     }
   }
 
-  /// Asynchronous operations add to their statistics while the caller's others do.
   OperationOptions make_options(std::initializer_list<Completion> completions) {
     OperationOptions options;
     options.completion = draw_.one_of(completions);
-    auto& waited = options.completion == Completion::kAsynchronous ? waited_asynchronously_ : waited_;
-    const auto num_ranks = static_cast<std::int64_t>(waited.size());
     if (draw_.chance(50)) {
-      options.wait_recv_cost_stats = Tensor::borrow(waited.data(), DataType::kInt64, {num_ranks});
+      options.wait_recv_cost_stats =
+          Tensor::borrow(waited_.data(), DataType::kInt64, {static_cast<std::int64_t>(waited_.size())});
     }
     return options;
   }
 
-  void check_waited(const std::vector<std::int64_t>& nanoseconds) const {
+  void check_waited() const {
     const auto own = static_cast<std::size_t>(buffer_.rank());
-    if (nanoseconds[own] != 0) throw std::runtime_error("a rank has waited for itself");
-    if (std::ranges::min(nanoseconds) < 0) throw std::runtime_error("a rank has waited for less than no time");
+    if (waited_[own] != 0) throw std::runtime_error("a rank has waited for itself");
+    if (std::ranges::min(waited_) < 0) throw std::runtime_error("a rank has waited for less than no time");
   }
 
   Buffer& buffer_;
   const LowLatencySchedule& schedule_;
   Draw draw_;
-  std::vector<std::int64_t> waited_;  ///< nanoseconds for each rank
-  std::vector<std::int64_t> waited_asynchronously_;
+  std::vector<std::int64_t> waited_;  ///< nanoseconds for each rank, in all operations
   std::vector<std::optional<LowLatencyRun>> runs_;
   std::deque<InFlight> in_flight_;
   int num_operations_ = 0;

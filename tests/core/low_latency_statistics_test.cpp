@@ -54,6 +54,31 @@ TEST(RecvStatistics, AddUpInBothModes) {
   }
 }
 
+TEST(RecvStatistics, MayBeSharedByOperationsInFlight) {
+  const LowLatencyWorld world = make_low_latency_world(3, {.num_ranks = kRanks, .max_hidden = 100});
+  run_as_threads(kRanks, [&](const std::shared_ptr<Bootstrap>& bootstrap) {
+    Buffer buffer(bootstrap, {.arena_bytes = std::size_t{4} << 20U, .huge_pages = HugePages::kNever});
+    const auto& count = world.dispatched[static_cast<std::size_t>(buffer.rank())].count;
+    const Tensor statistics = make_tensor(DataType::kInt32, {static_cast<std::int64_t>(count.size())});
+    LowLatencyDispatchInput input = low_latency_input(world, buffer.rank());
+    input.cumulative_local_expert_recv_stats = statistics;
+    constexpr int kRounds = 50;
+    for (int round = 0; round < kRounds; ++round) {
+      OperationOptions options;
+      options.completion = Completion::kAsynchronous;
+      const LowLatencyDispatchOutput first = buffer.low_latency_dispatch(input, options);
+      options.completion = Completion::kHook;
+      finish(buffer.low_latency_dispatch(input, options));
+      finish(first);
+    }
+    for (std::size_t expert = 0; expert < count.size(); ++expert) {
+      if (statistics.data_as<std::int32_t>()[expert] != 2 * kRounds * count[expert]) {
+        throw std::runtime_error("other counts");
+      }
+    }
+  });
+}
+
 TEST(RecvStatistics, OfOtherShapesAreRefusedByAllRanksInThroughputModeToo) {
   constexpr int kBadRank = 1;
   const Tensor bad[] = {make_tensor(DataType::kInt64, {2}), make_tensor(DataType::kInt32, {6}),
