@@ -4,7 +4,6 @@
 #include <vector>
 
 #include "base/error.hpp"
-#include "codec/logfmt_scale.hpp"
 
 namespace crossdock::codec {
 
@@ -48,10 +47,8 @@ std::vector<Chunk> chunks_of(std::int64_t hidden, std::span<const LogFmtExtremes
     const std::int64_t size = std::min(most, hidden - begin);
     const auto first = static_cast<std::size_t>(begin / kLogFmtGroupChannels);
     const auto count = static_cast<std::size_t>(divide_up(size, kLogFmtGroupChannels));
-    const std::int64_t cast_bytes = divide_up(size, kLogFmtPackElements) * kLogFmtPackBytes;
-    const std::int64_t raw_bytes = size * static_cast<std::int64_t>(sizeof(Bfloat16));
-    const bool is_cast = cast_bytes < raw_bytes && std::ranges::all_of(groups.subspan(first, count), logfmt_castable);
-    const std::int64_t bytes = is_cast ? cast_bytes : raw_bytes;
+    const bool is_cast = logfmt_is_cast(size, groups.subspan(first, count));
+    const std::int64_t bytes = logfmt_chunk_bytes(size, is_cast);
     result.push_back({.begin = static_cast<std::size_t>(begin),
                       .size = static_cast<std::size_t>(size),
                       .offset = static_cast<std::size_t>(offset),
@@ -135,6 +132,16 @@ std::int64_t logfmt_meta_bytes(std::int64_t hidden) noexcept {
 
 std::int64_t logfmt_chunk_elements(std::int64_t hidden) noexcept {
   return hidden % kLargeChunk == 0 ? kLargeChunk : kSmallChunk;
+}
+
+bool logfmt_is_cast(std::int64_t elements, std::span<const LogFmtExtremes> groups) noexcept {
+  return logfmt_chunk_bytes(elements, true) < logfmt_chunk_bytes(elements, false) &&
+         std::ranges::all_of(groups, logfmt_castable);
+}
+
+std::int64_t logfmt_chunk_bytes(std::int64_t elements, bool is_cast) noexcept {
+  return is_cast ? divide_up(elements, kLogFmtPackElements) * kLogFmtPackBytes
+                 : elements * static_cast<std::int64_t>(sizeof(Bfloat16));
 }
 
 std::int64_t logfmt_max_bytes(std::int64_t hidden) noexcept {

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "base/bfloat16.hpp"
+#include "codec/logfmt_scale.hpp"
 
 namespace crossdock::codec {
 
@@ -19,8 +20,11 @@ inline constexpr std::int64_t kLogFmtPackBytes = 20;
 /// Bytes of a row's meta block: four for each group, padded with zeros to a multiple of 16. REQUIRES: hidden >= 0.
 [[nodiscard]] std::int64_t logfmt_meta_bytes(std::int64_t hidden) noexcept;
 /// Elements of a chunk: 1024 if hidden is a multiple of that, else 512, and then the last chunk of a row may be short.
-/// A chunk is cast if all its groups are castable and it gets smaller by it; otherwise it stays bfloat16.
 [[nodiscard]] std::int64_t logfmt_chunk_elements(std::int64_t hidden) noexcept;
+/// A chunk is cast if all its groups are castable and it gets smaller by it; otherwise it stays bfloat16.
+[[nodiscard]] bool logfmt_is_cast(std::int64_t elements, std::span<const LogFmtExtremes> groups) noexcept;
+/// The bytes of a chunk.
+[[nodiscard]] std::int64_t logfmt_chunk_bytes(std::int64_t elements, bool is_cast) noexcept;
 /// The most bytes that a row of this length takes: all chunks bfloat16. REQUIRES: hidden >= 0.
 [[nodiscard]] std::int64_t logfmt_max_bytes(std::int64_t hidden) noexcept;
 /// The bytes that this row takes.

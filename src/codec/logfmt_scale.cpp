@@ -11,9 +11,6 @@ namespace {
 constexpr std::uint16_t kMagnitudeMask = 0x7FFF;
 constexpr std::uint16_t kOneBits = 0x3F80;
 constexpr std::uint16_t kMinAmaxBits = 0x1080;  // 2^-94: kOctaves below it values are still normal
-constexpr float kOctaves = 32.0F;
-constexpr float kSteps = LogFmtScale::kMaxCode - 1;
-constexpr float kEighthOfLn2 = 0x1.62e430p-4F;
 
 std::uint16_t magnitude_bits(Bfloat16 value) { return value.bits & kMagnitudeMask; }
 

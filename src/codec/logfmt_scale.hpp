@@ -25,6 +25,9 @@ struct LogFmtExtremes {
 class LogFmtScale {
  public:
   static constexpr int kMaxCode = 511;
+  static constexpr float kSteps = kMaxCode - 1;  ///< from code 1 to the last
+  static constexpr float kOctaves = 32.0F;       ///< the most that lie between them
+  static constexpr float kEighthOfLn2 = 0x1.62e430p-4F;
 
   /// REQUIRES: logfmt_castable(extremes).
   explicit LogFmtScale(LogFmtExtremes extremes) noexcept;

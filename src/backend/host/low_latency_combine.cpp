@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "backend/host/logfmt_kernels.hpp"
 #include "backend/host/low_latency_kernels.hpp"
 #include "backend/host/low_latency_logfmt.hpp"
 #include "base/error.hpp"
@@ -113,11 +114,13 @@ Tensor LowLatencyCombine::stage_logfmt(std::int64_t rows) {
   is_packed_ = true;
   const auto* count = request_.handle->count.data_as<std::int32_t>();
   std::byte* to = staged.data_as<std::byte>();
+  LogFmtStager stager(hidden, stores_for(staged.num_bytes()), *group_->recycler);
   for (std::int64_t e = 0; e < request_.x.size(0); ++e) {
     const auto used = static_cast<std::size_t>(count[e]);
-    stage_logfmt_rows(reinterpret_cast<const Bfloat16*>(x_row(e * request_.x.size(1))), used, hidden, to);
+    stager.stage(reinterpret_cast<const Bfloat16*>(x_row(e * request_.x.size(1))), used, to);
     to += used * static_cast<std::size_t>(stride);
   }
+  stager.finish();
   return staged;
 }
 
@@ -164,7 +167,7 @@ void LowLatencyCombine::reduce() const {
   const std::size_t row_bytes = hidden * sizeof(Bfloat16);
   const auto* weights = request_.topk_weights.data_as<float>();
   std::pmr::vector<WeightedRow> rows(num_topk, group_->recycler.get());
-  std::pmr::vector<float> scratch(request_.use_logfmt ? 2 * hidden : 0, group_->recycler.get());
+  std::pmr::vector<float> sums(request_.use_logfmt ? logfmt_sum_elements(hidden) : 0, group_->recycler.get());
   for (std::size_t token = 0; token < static_cast<std::size_t>(handle.num_tokens); ++token) {
     std::size_t count = 0;
     for (std::size_t i = token * num_topk; i < (token + 1) * num_topk; ++i) {
@@ -174,7 +177,7 @@ void LowLatencyCombine::reduce() const {
     }
     std::byte* const out = request_.out.data_as<std::byte>() + token * row_bytes;
     if (request_.use_logfmt) {
-      sum_weighted_logfmt_rows({rows.data(), count}, hidden, scratch, out);
+      sum_weighted_logfmt_rows({rows.data(), count}, hidden, sums, out);
     } else {
       sum_weighted_rows({rows.data(), count}, hidden, out);
     }

@@ -15,26 +15,16 @@
 #include <hwy/foreach_target.h>  // must come before highway.h
 #include <hwy/highway.h>
 
+#include "backend/host/bfloat16_vectors-inl.hpp"
+
 HWY_BEFORE_NAMESPACE();
 namespace crossdock::host::HWY_NAMESPACE {
 namespace {
-
-namespace hn = hwy::HWY_NAMESPACE;
 
 constexpr std::uint16_t kBfloat16Infinity = 0x7F80;
 constexpr std::size_t kGroupsAtOnce = 8;
 
 using ByteTag = hn::ScalableTag<std::uint8_t>;
-using WordTag = hn::ScalableTag<std::uint32_t>;
-using FloatTag = hn::ScalableTag<float>;
-using Words = hn::Vec<WordTag>;
-using Floats = hn::Vec<FloatTag>;
-
-#if defined(__x86_64__)
-constexpr bool kHasFma = HWY_TARGET <= HWY_AVX2;  // better targets have lower numbers
-#else
-constexpr bool kHasFma = HWY_TARGET != HWY_SCALAR;
-#endif
 
 template <Stores kStores>
 void multicast_some(const std::byte* source, std::size_t bytes, std::span<std::byte* const> destinations) {
@@ -71,12 +61,6 @@ void multicast_row(const std::byte* source, std::size_t bytes, std::span<std::by
       multicast_some<Stores::kCached>(source, bytes, some);
     }
   }
-}
-
-/// The two float32 halves of words that hold two bfloat16 each.
-HWY_INLINE Floats low_half(Words word) { return hn::BitCast(FloatTag(), hn::ShiftLeft<16>(word)); }
-HWY_INLINE Floats high_half(Words word) {
-  return hn::BitCast(FloatTag(), hn::And(word, hn::Set(WordTag(), 0xFFFF0000U)));
 }
 
 /// The largest magnitude of a group as bits of bfloat16; NaNs and infinities are 0x7F80 and above.
@@ -163,16 +147,6 @@ void quantize_row(const Bfloat16* row, std::size_t hidden, codec::ScaleRounding 
   }
 }
 
-/// As to_bfloat16 in base/bfloat16.hpp; the result is in the high half.
-HWY_INLINE Words round_to_bfloat16(Floats sum) {
-  const WordTag d;
-  const auto bits = hn::BitCast(d, sum);
-  const auto lowest_kept = hn::And(hn::ShiftRight<16>(bits), hn::Set(d, 1U));
-  const auto rounded = hn::Add(bits, hn::Add(hn::Set(d, 0x7FFFU), lowest_kept));
-  const auto is_nan = hn::RebindMask(d, hn::IsNaN(sum));
-  return hn::IfThenElse(is_nan, hn::Set(d, std::uint32_t{kBfloat16Nan} << 16U), rounded);
-}
-
 void sum_weighted_rows(std::span<const WeightedRow> rows, std::size_t hidden, std::byte* out) {
   const WordTag d;
   const FloatTag df;
@@ -195,9 +169,7 @@ void sum_weighted_rows(std::span<const WeightedRow> rows, std::size_t hidden, st
       }
     }
     for (std::size_t u = 0; u < kUnroll; ++u) {
-      const auto word = hn::Or(hn::ShiftRight<16>(round_to_bfloat16(low[u])),
-                               hn::And(round_to_bfloat16(high[u]), hn::Set(d, 0xFFFF0000U)));
-      hn::StoreU(word, d, reinterpret_cast<std::uint32_t*>(out + at) + u * lanes);
+      hn::StoreU(round_halves(low[u], high[u]), d, reinterpret_cast<std::uint32_t*>(out + at) + u * lanes);
     }
   }
   for (; at < bytes; at += sizeof(Bfloat16)) {
@@ -210,17 +182,6 @@ void sum_weighted_rows(std::span<const WeightedRow> rows, std::size_t hidden, st
     const Bfloat16 rounded = to_bfloat16(sum);
     std::memcpy(out + at, &rounded, sizeof(rounded));
   }
-}
-
-void add_weighted(std::span<const float> row, float weight, std::span<float> sum) {
-  const FloatTag d;
-  const std::size_t lanes = hn::Lanes(d);
-  const auto factor = hn::Set(d, weight);
-  std::size_t at = 0;
-  for (; kHasFma && at + lanes <= row.size(); at += lanes) {
-    hn::StoreU(hn::MulAdd(hn::LoadU(d, row.data() + at), factor, hn::LoadU(d, sum.data() + at)), d, sum.data() + at);
-  }
-  for (; at < row.size(); ++at) sum[at] = std::fma(row[at], weight, sum[at]);
 }
 
 }  // namespace
@@ -236,7 +197,6 @@ namespace {
 HWY_EXPORT(multicast_row);
 HWY_EXPORT(quantize_row);
 HWY_EXPORT(sum_weighted_rows);
-HWY_EXPORT(add_weighted);
 
 }  // namespace
 
@@ -258,18 +218,6 @@ void quantize_row(const Bfloat16* row, std::size_t hidden, codec::ScaleRounding 
 
 void sum_weighted_rows(std::span<const WeightedRow> rows, std::size_t hidden, std::byte* out) {
   HWY_DYNAMIC_DISPATCH(sum_weighted_rows)(rows, hidden, out);
-}
-
-void add_weighted(std::span<const float> row, float weight, std::span<float> sum) {
-  HWY_DYNAMIC_DISPATCH(add_weighted)(row, weight, sum);
-}
-
-void round_to_bfloat16(std::span<const float> values, std::byte* out) {
-  for (const float value : values) {
-    const Bfloat16 rounded = to_bfloat16(value);
-    std::memcpy(out, &rounded, sizeof(rounded));
-    out += sizeof(rounded);
-  }
 }
 
 }  // namespace crossdock::host

@@ -34,9 +34,4 @@ struct WeightedRow {
 /// becomes kBfloat16Nan.
 void sum_weighted_rows(std::span<const WeightedRow> rows, std::size_t hidden, std::byte* out);
 
-/// sum[i] = fma(row[i], weight, sum[i]) in float32. REQUIRES: equal sizes.
-void add_weighted(std::span<const float> row, float weight, std::span<float> sum);
-/// Nearest, ties to even; a NaN becomes kBfloat16Nan.
-void round_to_bfloat16(std::span<const float> values, std::byte* out);
-
 }  // namespace crossdock::host
