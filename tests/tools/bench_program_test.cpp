@@ -129,6 +129,7 @@ TEST(BenchProgram, LowLatencyCountsARowForEachTokenAndExpert) {
   const auto result = run_bench("--mode low-latency --ranks 2 --tokens 16 --hidden 256 --topk 4 --experts 8");
   expect_complete_low_latency(result, 2 * 16 * 4, 512, 512);
   EXPECT_EQ(result.at("config").at("combine_input"), "arena");
+  EXPECT_FALSE(result.contains("logfmt"));
   // Received are places for the most that can come: four experts of a rank, 2 * 16 places of each.
   EXPECT_EQ(result.at("memory").at("received_bytes"), 2 * (4 * 32 * (512 + 4) + 4 * 4 + 4 * 2 * 8));
   EXPECT_EQ(result.at("memory").at("outputs_bytes"), 2 * 16 * 512);
@@ -149,6 +150,29 @@ TEST(BenchProgram, LowLatencyCombinesFromOutside) {
     expect_complete_low_latency(result, 2 * 5 * 2, dtype == "fp8" ? 132 : 256, 256);
     EXPECT_EQ(result.at("config").at("combine_input"), "outside");
   }
+}
+
+void expect_logfmt(const json& result, std::int64_t bf16_bytes, std::int64_t wire_bytes) {
+  EXPECT_EQ(result.at("config").at("logfmt"), true);
+  EXPECT_EQ(result.at("logfmt").at("bf16_bytes"), bf16_bytes);
+  EXPECT_EQ(result.at("logfmt").at("wire_bytes"), wire_bytes);
+  const double saved = 100 - 100 * static_cast<double>(wire_bytes) / static_cast<double>(bf16_bytes);
+  EXPECT_NEAR(result.at("logfmt").at("saved_percent").get<double>(), saved, 1e-9);
+}
+
+TEST(BenchProgram, LowLatencyCombinesAsLogFmt) {
+  // 8 groups of 4 bytes, then a chunk of 1024 elements in 64 packs of 20 bytes.
+  for (const std::string options : {"", "--combine-input outside", "--combine-input inplace", "--threads"}) {
+    const auto result =
+        run_bench("--mode low-latency --ranks 2 --tokens 16 --hidden 1024 --topk 4 --experts 8 --logfmt " + options);
+    expect_complete_low_latency(result, 2 * 16 * 4, 2048, 2048);
+    expect_logfmt(result, 128 * 2048, 128 * (32 + 1280));
+  }
+  // Two groups, padded to 16 bytes, and 13 packs. What FP8 makes of rows below 1 is below 1.
+  const auto result =
+      run_bench("--mode low-latency --ranks 3 --tokens 9 --hidden 200 --topk 3 --experts 7 --dtype fp8 --logfmt");
+  expect_complete_low_latency(result, 3 * 9 * 3, 200 + 2 * 4, 400);
+  expect_logfmt(result, 81 * 400, 81 * (16 + 13 * 20));
 }
 
 TEST(BenchProgram, LowLatencyHandlesRanksWithoutTokensOrExperts) {

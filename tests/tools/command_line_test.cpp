@@ -44,29 +44,26 @@ TEST_P(WrongUsage, SaysWhatIsAllowedAndExitsWithTwo) {
   EXPECT_THAT(result.output, Not(HasSubstr("terminate")));
 }
 
-INSTANTIATE_TEST_SUITE_P(CommandLine, WrongUsage,
-                         testing::Values(WrongUse{"", "allowed: demo bench doctor"},  //
-                                         WrongUse{"unload", "allowed: demo bench doctor"},
-                                         WrongUse{"demo --rank 3", "--ranks"},   //
-                                         WrongUse{"demo --ranks 0", "1 to 64"},  //
-                                         WrongUse{"demo --ranks 65", "1 to 64"},
-                                         WrongUse{"demo --ranks many", "--ranks"},  //
-                                         WrongUse{"demo --answers fp4", "bf16|float32"},
-                                         WrongUse{"bench --mode quick", "low-latency|normal"},
-                                         WrongUse{"demo --mode low-latency --answers float32", "--mode normal"},
-                                         WrongUse{"bench --dtype int8", "bf16|fp8"},  //
-                                         WrongUse{"bench --dtype fp8 --hidden 200", "multiple of 128"},
-                                         WrongUse{"bench --tokens -1", "--tokens"},  //
-                                         WrongUse{"bench --topk 9 --experts 8", "top-9 needs at least as many experts"},
-                                         WrongUse{"bench --iterations 0", "--iterations"},  //
-                                         WrongUse{"bench --threads --processes", "--threads"},
-                                         WrongUse{"bench --combine-input far", "arena|inplace|outside"},
-                                         WrongUse{"bench --ranks 17 --routing trace_e64_k8", "has 16 ranks"},
-                                         WrongUse{"bench --tokens 4097 --routing trace_e64_k8", "has 4096 tokens"},
-                                         WrongUse{"bench --routing trace_e64_k8:2", "layers 0 to 1"},
-                                         WrongUse{"bench --experts 64 --routing trace_e256_k8", "has 256 experts"},
-                                         WrongUse{"bench --topk 4 --routing trace_e256_k8", "has top-8"},
-                                         WrongUse{"doctor --ranks 0", "1 to 64"}));
+INSTANTIATE_TEST_SUITE_P(
+    CommandLine, WrongUsage,
+    testing::Values(
+        WrongUse{"", "allowed: demo bench doctor"},                                              //
+        WrongUse{"unload", "allowed: demo bench doctor"}, WrongUse{"demo --rank 3", "--ranks"},  //
+        WrongUse{"demo --ranks 0", "1 to 64"},                                                   //
+        WrongUse{"demo --ranks 65", "1 to 64"}, WrongUse{"demo --ranks many", "--ranks"},        //
+        WrongUse{"demo --answers fp4", "bf16|float32"}, WrongUse{"bench --mode quick", "low-latency|normal"},
+        WrongUse{"demo --mode low-latency --answers float32", "--mode normal"},
+        WrongUse{"bench --dtype int8", "bf16|fp8"},                                                                //
+        WrongUse{"bench --dtype fp8 --hidden 200", "multiple of 128"}, WrongUse{"bench --tokens -1", "--tokens"},  //
+        WrongUse{"bench --topk 9 --experts 8", "top-9 needs at least as many experts"},
+        WrongUse{"bench --iterations 0", "--iterations"},  //
+        WrongUse{"bench --threads --processes", "--threads"}, WrongUse{"bench --logfmt", "--mode low-latency"},
+        WrongUse{"bench --combine-input far", "arena|inplace|outside"},
+        WrongUse{"bench --ranks 17 --routing trace_e64_k8", "has 16 ranks"},
+        WrongUse{"bench --tokens 4097 --routing trace_e64_k8", "has 4096 tokens"},
+        WrongUse{"bench --routing trace_e64_k8:2", "layers 0 to 1"},
+        WrongUse{"bench --experts 64 --routing trace_e256_k8", "has 256 experts"},
+        WrongUse{"bench --topk 4 --routing trace_e256_k8", "has top-8"}, WrongUse{"doctor --ranks 0", "1 to 64"}));
 
 TEST(CommandLine, MissingFilesAreNamed) {
   const auto trace = run_program("bench --routing nowhere.safetensors");

@@ -29,7 +29,9 @@ Tensor view(std::vector<T>& values, DataType dtype, std::initializer_list<std::i
 /// Dispatch and combine of a small benchmark by the reference.
 class PackedBench {
  public:
-  explicit PackedBench(PayloadType dtype) {
+  explicit PackedBench(PayloadType dtype, bool use_logfmt = false)
+      : pattern(kHidden, 1, use_logfmt ? RowRange::kBelowOne : RowRange::kAroundOne) {
+    config.use_logfmt = use_logfmt;
     config.mode = OperationMode::kLowLatency;
     config.num_ranks = kRanks;
     config.num_tokens = kTokens;
@@ -70,6 +72,7 @@ class PackedBench {
     world.num_topk = kTopk;
     world.hidden = kHidden;
     world.max_tokens = kTokens;
+    world.format = config.use_logfmt ? oracle::WireFormat::kLogFmt : oracle::WireFormat::kBfloat16;
     for (int rank = 0; rank < kRanks; ++rank) {
       oracle::CombineRank mine;
       mine.num_tokens = kTokens;
@@ -87,7 +90,7 @@ class PackedBench {
 
   BenchConfig config;
   Routing routing;
-  RowPattern pattern{kHidden, 1};
+  RowPattern pattern;
   std::vector<oracle::DispatchedRank> dispatched;
   [[nodiscard]] BenchWorld world() const { return {config, routing, pattern}; }
 
@@ -112,17 +115,27 @@ class PackedBench {
 class LowLatencyVerify : public testing::TestWithParam<PayloadType> {};
 
 TEST_P(LowLatencyVerify, AgreesWithTheReference) {
-  PackedBench bench(GetParam());
-  for (std::size_t rank = 0; rank < kRanks; ++rank) {
-    EXPECT_EQ(find_packed_mismatch(bench.world(), static_cast<int>(rank), bench.received(rank)), "");
-  }
-  for (const auto mark : {ExpertMark::kNone, ExpertMark::kExpert}) {
-    auto combined = bench.combine(mark);
+  for (const bool use_logfmt : {false, true}) {
+    PackedBench bench(GetParam(), use_logfmt);
     for (std::size_t rank = 0; rank < kRanks; ++rank) {
-      const Tensor tensor = view(combined[rank], DataType::kBfloat16, {kTokens, kHidden});
-      EXPECT_EQ(find_weighted_mismatch(bench.world(), static_cast<int>(rank), mark, tensor), "");
+      EXPECT_EQ(find_packed_mismatch(bench.world(), static_cast<int>(rank), bench.received(rank)), "");
+    }
+    for (const auto mark : {ExpertMark::kNone, ExpertMark::kExpert}) {
+      auto combined = bench.combine(mark);
+      for (std::size_t rank = 0; rank < kRanks; ++rank) {
+        const Tensor tensor = view(combined[rank], DataType::kBfloat16, {kTokens, kHidden});
+        EXPECT_EQ(find_weighted_mismatch(bench.world(), static_cast<int>(rank), mark, tensor), "");
+      }
     }
   }
+}
+
+TEST_P(LowLatencyVerify, TellsLogFmtFromBfloat16) {
+  PackedBench bench(GetParam(), true);
+  auto combined = bench.combine(ExpertMark::kNone);
+  const Tensor tensor = view(combined[0], DataType::kBfloat16, {kTokens, kHidden});
+  bench.config.use_logfmt = false;
+  EXPECT_THAT(find_weighted_mismatch(bench.world(), 0, ExpertMark::kNone, tensor), HasSubstr("token 0"));
 }
 
 TEST_P(LowLatencyVerify, FindsOneWrongByteAnywhere) {

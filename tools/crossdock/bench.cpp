@@ -47,7 +47,7 @@ BenchResult measure(const BenchConfig& config, const Routing& routing) {
   } else {
     check_memory(config, rows);
   }
-  const RowPattern pattern(config.hidden, config.seed);
+  const RowPattern pattern(config.hidden, config.seed, config.use_logfmt ? RowRange::kBelowOne : RowRange::kAroundOne);
   const BenchWorld world{config, routing, pattern};
   const BenchShared shared(config.num_ranks, config.iterations);
   ProgressLine progress;
@@ -155,6 +155,8 @@ void add_data_options(CLI::App& command, BenchConfig& config) {
       command, "--combine-input", config.combine_source,
       {{"inplace", CombineSource::kInPlace}, {"arena", CombineSource::kArena}, {"outside", CombineSource::kOutside}},
       "Combine reads the received rows, a copy in the arena, or private memory (fp8: not in place)");
+  command.add_flag("--logfmt", config.use_logfmt,
+                   "Low-latency combine: rows travel as LogFMT-10; magnitudes are below 1, so that it casts them");
   command.add_flag("--cached", config.cached, "Dispatches repeat the routing of the first: nothing is counted");
   command.add_option("--json", config.json_path, "Write the result to this file, too; - is standard output")
       ->type_name("FILE");

@@ -52,6 +52,7 @@ void complete(BenchConfig& config) {
   require(!is_low_latency || config.device.type == DeviceType::kHost,
           "--backend cuda has no --mode low-latency yet; normal is allowed");
   require(!is_low_latency || !config.cached, "--cached belongs to --mode normal");
+  require(is_low_latency || !config.use_logfmt, "--logfmt belongs to --mode low-latency");
   const bool is_fp8 = config.dtype == PayloadType::kFp8;
   if (is_fp8 && !is_low_latency) {
     require(config.hidden % BenchConfig::kScaleBlock == 0,

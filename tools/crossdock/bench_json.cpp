@@ -27,7 +27,8 @@ Json config_json(const BenchConfig& config) {
           {"combine_input", name_of(config.combine_source)},
           {"backend", name_of(config.device.type)},
           {"sms", config.num_sms},
-          {"cached", config.cached}};
+          {"cached", config.cached},
+          {"logfmt", config.use_logfmt}};
 }
 
 Json machine_json(const Machine& machine) {
@@ -60,6 +61,12 @@ Json phases_json(const BenchConfig& config, const BenchResult& result) {
           {"round_trip", std::move(round_trip)}};
 }
 
+Json logfmt_json(const BenchResult& result) {
+  return {{"bf16_bytes", result.combine.bytes},
+          {"wire_bytes", *result.wire_bytes},
+          {"saved_percent", saved_percent(result)}};
+}
+
 Json memory_json(const RankSummary& memory) {
   return {{"pss_bytes", memory.pss_bytes},
           {"inputs_bytes", memory.inputs_bytes},
@@ -70,12 +77,13 @@ Json memory_json(const RankSummary& memory) {
 }  // namespace
 
 std::string bench_json(const BenchConfig& config, const BenchResult& result) {
-  const Json json{{"schema", 1},
-                  {"config", config_json(config)},
-                  {"machine", machine_json(describe_machine())},
-                  {"verified", result.verified},
-                  {"phases", phases_json(config, result)},
-                  {"memory", memory_json(result.memory)}};
+  Json json{{"schema", 1},
+            {"config", config_json(config)},
+            {"machine", machine_json(describe_machine())},
+            {"verified", result.verified},
+            {"phases", phases_json(config, result)},
+            {"memory", memory_json(result.memory)}};
+  if (result.wire_bytes) json["logfmt"] = logfmt_json(result);
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

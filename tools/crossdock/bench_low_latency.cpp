@@ -3,6 +3,7 @@
 #include <cstring>
 #include <optional>
 
+#include "codec/logfmt.hpp"
 #include "crossdock/allocation_counter.hpp"
 #include "crossdock/bench_input.hpp"
 #include "crossdock/bench_peer.hpp"
@@ -71,7 +72,10 @@ class LowLatencyBenchRank {
     const LowLatencyCombineOutput combined = buffer_.low_latency_combine(combine_input);
     sample.combine.end_ns = now_ns();
     if (verify) {
-      if (mark == ExpertMark::kNone) peer_.measure_memory(count_bytes(output));
+      if (mark == ExpertMark::kNone) {
+        peer_.measure_memory(count_bytes(output));
+        if (config_.use_logfmt) peer_.summary().wire_bytes = logfmt_wire_bytes(output, combine_input.x);
+      }
       peer_.report(find_weighted_mismatch(world_, rank_, mark, combined.combined_x));
     }
   }
@@ -101,14 +105,28 @@ class LowLatencyBenchRank {
     input.handle = output.handle;
     input.out = combined_x_;
     input.topk_weights = *tensors_.topk_weights;
+    input.use_logfmt = config_.use_logfmt;
     if (config_.combine_source == CombineSource::kInPlace) {
       input.x = output.packed_recv_x;
     } else {
-      input.zero_copy = !outside_;
+      input.zero_copy = !outside_ && !config_.use_logfmt;
       input.x = outside_ ? *outside_ : buffer_.next_combine_buffer(output.handle);
     }
     answer_packed_rows(config_, PackedTensors::of(output), mark, experts_.begin, input.x);
     return input;
+  }
+
+  /// Of the used rows of x [L, R * M, H].
+  [[nodiscard]] std::int64_t logfmt_wire_bytes(const LowLatencyDispatchOutput& output, const Tensor& x) const {
+    const auto hidden = static_cast<std::size_t>(config_.hidden);
+    std::int64_t bytes = 0;
+    for (std::int64_t expert = 0; expert < x.size(0); ++expert) {
+      const Bfloat16* row = x.data_as<Bfloat16>() + expert * x.stride(0);
+      for (std::int32_t i = 0; i < output.packed_recv_count.data_as<std::int32_t>()[expert]; ++i, row += hidden) {
+        bytes += codec::logfmt_wire_bytes({row, hidden});
+      }
+    }
+    return bytes;
   }
 
   const BenchWorld& world_;

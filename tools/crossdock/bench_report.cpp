@@ -12,7 +12,7 @@ std::string title(const BenchConfig& config, const Terminal& terminal) {
       terminal.bold(fmt::format("{} ranks ({}), {} tokens each, hidden {}, top-{} of {} experts, {}", config.num_ranks,
                                 name_of(config.rank_mode), config.num_tokens, config.hidden, *config.num_topk,
                                 *config.num_experts, name_of(config.dtype))) +
-          (config.mode == OperationMode::kLowLatency ? ", low-latency" : ""),
+          (config.mode == OperationMode::kLowLatency ? ", low-latency" : "") + (config.use_logfmt ? ", LogFMT" : ""),
       config.routing, config.iterations, config.warmup, name_of(config.combine_source));
 }
 
@@ -48,6 +48,12 @@ std::string loops_line(const BenchConfig& config) {
                      BenchShared::kRoundTripBlocks, config.iterations);
 }
 
+std::string logfmt_line(const BenchResult& result) {
+  if (!result.wire_bytes) return "";
+  return fmt::format("LogFMT    combine's rows are {} as bf16 and {} on the wire: {:.1f}% saved\n",
+                     format_bytes(result.combine.bytes), format_bytes(*result.wire_bytes), saved_percent(result));
+}
+
 std::string memory_line(const RankSummary& memory) {
   const auto tensors = memory.inputs_bytes + memory.received_bytes + memory.outputs_bytes;
   std::string result = fmt::format("memory    inputs {}, received {}, outputs {}", format_bytes(memory.inputs_bytes),
@@ -74,8 +80,8 @@ std::string bench_table(const BenchConfig& config, const BenchResult& result, co
   const std::string rest = result.round_trip
                                ? time_row("round trip", *result.round_trip, terminal) + loops_line(config) + "\n"
                                : "\n" + parts_part(result, terminal) + copying_line(result);
-  return fmt::format("{}{}\n{}{}{}{}", title(config, terminal), terminal.dim(times), phases, rest,
-                     memory_line(result.memory), verdict_line(result, terminal));
+  return fmt::format("{}{}\n{}{}{}{}{}", title(config, terminal), terminal.dim(times), phases, rest,
+                     logfmt_line(result), memory_line(result.memory), verdict_line(result, terminal));
 }
 
 }  // namespace crossdock::tool

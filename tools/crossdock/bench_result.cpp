@@ -86,6 +86,11 @@ PhaseResult evaluate_round_trips(const BenchConfig& config, const BenchShared& s
 
 }  // namespace
 
+double saved_percent(const BenchResult& result) {
+  if (result.combine.bytes == 0) return 0;
+  return 100 - 100 * static_cast<double>(*result.wire_bytes) / static_cast<double>(result.combine.bytes);
+}
+
 double nearest_rank(const std::vector<double>& sorted, double p) {
   const auto rank = static_cast<std::size_t>(std::ceil(p / 100 * static_cast<double>(sorted.size())));
   return sorted[std::clamp<std::size_t>(rank, 1, sorted.size()) - 1];
@@ -98,8 +103,10 @@ BenchResult evaluate(const BenchConfig& config, const BenchShared& shared, std::
   if (config.mode == OperationMode::kLowLatency) {
     result.round_trip = evaluate_round_trips(config, shared, result.dispatch.bytes + result.combine.bytes);
   }
+  if (config.use_logfmt) result.wire_bytes = 0;
   result.verified = true;
   for (const RankSummary& rank : shared.summaries.values()) {
+    if (result.wire_bytes) *result.wire_bytes += rank.wire_bytes;
     result.memory.inputs_bytes += rank.inputs_bytes;
     result.memory.received_bytes += rank.received_bytes;
     result.memory.outputs_bytes += rank.outputs_bytes;

@@ -29,10 +29,15 @@ struct BenchResult {
   /// Low-latency mode: dispatch, expert and combine in a loop without barriers; percentiles over blocks of the time of
   /// a loop, bytes of one loop, no parts.
   std::optional<PhaseResult> round_trip;
+  /// The rows of a low-latency combine, all ranks: combine.bytes as bfloat16, and as LogFMT this many.
+  std::optional<std::int64_t> wire_bytes;
   RankSummary memory;  ///< sums over ranks
   bool verified = false;
   std::string mismatch;
 };
+
+/// What LogFMT saves of the bytes of bfloat16, in percent; 0 of nothing. REQUIRES: result.wire_bytes.
+[[nodiscard]] double saved_percent(const BenchResult& result);
 
 /// The value below or at which p percent of the values are; p in (0, 100]. REQUIRES: `sorted` is sorted and not empty.
 [[nodiscard]] double nearest_rank(const std::vector<double>& sorted, double p);

@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "codec/float8.hpp"
+#include "codec/logfmt.hpp"
 
 namespace crossdock::tool {
 
@@ -114,6 +115,28 @@ class PackedRows {
   DispatchedRow row_;
 };
 
+/// What combine makes of an answer before it sums: float32, by way of the wire.
+class TravelledRow {
+ public:
+  explicit TravelledRow(const BenchConfig& config)
+      : values_(static_cast<std::size_t>(config.hidden)),
+        wire_(static_cast<std::size_t>(config.use_logfmt ? codec::logfmt_max_bytes(config.hidden) : 0)) {}
+
+  std::span<const float> send(std::span<const Bfloat16> answer) {
+    if (wire_.empty()) {
+      std::transform(answer.begin(), answer.end(), values_.begin(), to_float);
+    } else {
+      codec::encode_logfmt(answer, wire_);
+      codec::decode_logfmt(wire_, values_);
+    }
+    return values_;
+  }
+
+ private:
+  std::vector<float> values_;
+  std::vector<std::byte> wire_;
+};
+
 }  // namespace
 
 std::string find_packed_mismatch(const BenchWorld& world, int rank, const PackedTensors& received) {
@@ -126,6 +149,7 @@ std::string find_packed_mismatch(const BenchWorld& world, int rank, const Packed
 std::string find_weighted_mismatch(const BenchWorld& world, int rank, ExpertMark mark, const Tensor& combined_x) {
   const auto hidden = static_cast<std::size_t>(world.config.hidden);
   DispatchedRow row(world);
+  TravelledRow travelled(world.config);
   std::vector<Bfloat16> answer(hidden);
   std::vector<Bfloat16> expected(hidden);
   std::vector<float> sum(hidden);
@@ -133,12 +157,17 @@ std::string find_weighted_mismatch(const BenchWorld& world, int rank, ExpertMark
     const auto ids = world.routing.ids_of(rank, token);
     const auto weights = world.routing.weights_of(rank).subspan(static_cast<std::size_t>(token) * ids.size());
     row.make(rank, token);
+    row.answer(answer);
+    std::span<const float> values = travelled.send(answer);
     std::fill(sum.begin(), sum.end(), 0.0F);
     for (std::size_t k = 0; k < ids.size(); ++k) {
       if (ids[k] < 0) continue;
-      row.answer(answer);
-      if (mark == ExpertMark::kExpert) mark_row(answer, ids[k]);
-      for (std::size_t i = 0; i < hidden; ++i) sum[i] = std::fma(to_float(answer[i]), weights[k], sum[i]);
+      if (mark == ExpertMark::kExpert) {
+        row.answer(answer);
+        mark_row(answer, ids[k]);
+        values = travelled.send(answer);
+      }
+      for (std::size_t i = 0; i < hidden; ++i) sum[i] = std::fma(values[i], weights[k], sum[i]);
     }
     for (std::size_t i = 0; i < hidden; ++i) expected[i] = to_bfloat16(sum[i]);
     if (std::memcmp(combined_x.data_as<Bfloat16>() + static_cast<std::size_t>(token) * hidden, expected.data(),

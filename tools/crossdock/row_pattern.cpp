@@ -13,11 +13,11 @@ namespace {
 constexpr std::size_t kOffsets = 4096;
 constexpr int kMantissaBits = 7;
 
-std::uint16_t make_element(Random& random) {
-  constexpr std::uint32_t kSmallestExponent = 124;  // 1/8
+std::uint16_t make_element(Random& random, RowRange range) {
   constexpr std::uint32_t kExponents = 7;
+  const std::uint32_t smallest_exponent = range == RowRange::kAroundOne ? 124 : 120;  // 1/8, 1/128
   const std::uint32_t sign = random.below(2);
-  const std::uint32_t exponent = kSmallestExponent + random.below(kExponents);
+  const std::uint32_t exponent = smallest_exponent + random.below(kExponents);
   return static_cast<std::uint16_t>(sign << 15U | exponent << kMantissaBits | random.below(1U << kMantissaBits));
 }
 
@@ -31,10 +31,10 @@ constexpr std::size_t kLabelElements = 8;
 
 }  // namespace
 
-RowPattern::RowPattern(std::int64_t hidden, std::uint64_t seed) : seed_(seed) {
+RowPattern::RowPattern(std::int64_t hidden, std::uint64_t seed, RowRange range) : seed_(seed) {
   Random random(seed ^ 0x726F77U);
   block_.resize(static_cast<std::size_t>(hidden) + kOffsets);
-  for (auto& element : block_) element = make_element(random);
+  for (auto& element : block_) element = make_element(random, range);
 }
 
 std::span<const std::uint16_t> RowPattern::cut(int rank, std::int64_t token, std::size_t size) const {

@@ -10,12 +10,18 @@
 
 namespace crossdock::tool {
 
+/// The magnitudes of elements of bfloat16.
+enum class RowRange : unsigned char {
+  kAroundOne,  ///< 1/8 to 16
+  kBelowOne,   ///< 1/128 to 1, 1 excluded: LogFMT casts such rows
+};
+
 /// Rows cut out of one random block at a place that depends on rank and token; the first elements spell rank and token.
 class RowPattern {
  public:
-  RowPattern(std::int64_t hidden, std::uint64_t seed);
+  RowPattern(std::int64_t hidden, std::uint64_t seed, RowRange range = RowRange::kAroundOne);
 
-  /// Values of size 1/8 to 16, all finite. `row` has `hidden` elements.
+  /// Values of the range. `row` has `hidden` elements.
   void fill_bf16(int rank, std::int64_t token, std::span<Bfloat16> row) const;
   /// Codes of float8_e4m3 without NaN. `row` has `hidden` elements.
   void fill_fp8(int rank, std::int64_t token, std::span<std::uint8_t> row) const;
