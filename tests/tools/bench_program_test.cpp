@@ -162,7 +162,7 @@ void expect_logfmt(const json& result, std::int64_t bf16_bytes, std::int64_t wir
 
 TEST(BenchProgram, LowLatencyCombinesAsLogFmt) {
   // 8 groups of 4 bytes, then a chunk of 1024 elements in 64 packs of 20 bytes.
-  for (const std::string options : {"", "--combine-input outside", "--combine-input inplace", "--threads"}) {
+  for (const std::string options : {"", "--combine-input inplace", "--threads"}) {
     const auto result =
         run_bench("--mode low-latency --ranks 2 --tokens 16 --hidden 1024 --topk 4 --experts 8 --logfmt " + options);
     expect_complete_low_latency(result, 2 * 16 * 4, 2048, 2048);

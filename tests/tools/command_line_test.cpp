@@ -58,6 +58,7 @@ INSTANTIATE_TEST_SUITE_P(
         WrongUse{"bench --topk 9 --experts 8", "top-9 needs at least as many experts"},
         WrongUse{"bench --iterations 0", "--iterations"},  //
         WrongUse{"bench --threads --processes", "--threads"}, WrongUse{"bench --logfmt", "--mode low-latency"},
+        WrongUse{"bench --mode low-latency --logfmt --combine-input arena", "inplace and outside are allowed"},
         WrongUse{"bench --combine-input far", "arena|inplace|outside"},
         WrongUse{"bench --ranks 17 --routing trace_e64_k8", "has 16 ranks"},
         WrongUse{"bench --tokens 4097 --routing trace_e64_k8", "has 4096 tokens"},

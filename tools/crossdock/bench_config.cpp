@@ -59,11 +59,18 @@ void complete(BenchConfig& config) {
             "--dtype fp8 has one scale per {} channels, so --hidden must be a multiple of {}, not {}",
             BenchConfig::kScaleBlock, BenchConfig::kScaleBlock, config.hidden);
   }
+  require(!config.use_logfmt || config.combine_source != CombineSource::kArena,
+          "--logfmt makes a copy and --combine-input arena is zero copy; inplace and outside are allowed");
+  if (config.combine_source == CombineSource::kUsual && config.use_logfmt) {
+    config.combine_source = CombineSource::kOutside;
+  }
   if (config.combine_source == CombineSource::kUsual) {
     config.combine_source = is_low_latency ? CombineSource::kArena : CombineSource::kInPlace;
   }
   // The experts' rows are bfloat16.
-  if (is_fp8 && config.combine_source == CombineSource::kInPlace) config.combine_source = CombineSource::kArena;
+  if (is_fp8 && config.combine_source == CombineSource::kInPlace) {
+    config.combine_source = config.use_logfmt ? CombineSource::kOutside : CombineSource::kArena;
+  }
 }
 
 Routing make_routing(BenchConfig& config) {

@@ -20,7 +20,7 @@ enum class PayloadType : unsigned char {
 
 /// Where the rows are that combine reads.
 enum class CombineSource : unsigned char {
-  kUsual,    ///< in normal mode kInPlace, else and with fp8 kArena
+  kUsual,    ///< in normal mode kInPlace, with LogFMT kOutside, else and with fp8 kArena
   kInPlace,  ///< the received rows themselves (bf16 only)
   kArena,    ///< Buffer::combine_input, next_combine_buffer
   kOutside,  ///< private memory, which costs combine a staging copy

@@ -109,7 +109,7 @@ class LowLatencyBenchRank {
     if (config_.combine_source == CombineSource::kInPlace) {
       input.x = output.packed_recv_x;
     } else {
-      input.zero_copy = !outside_ && !config_.use_logfmt;
+      input.zero_copy = !outside_;
       input.x = outside_ ? *outside_ : buffer_.next_combine_buffer(output.handle);
     }
     answer_packed_rows(config_, PackedTensors::of(output), mark, experts_.begin, input.x);
