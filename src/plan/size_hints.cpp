@@ -129,9 +129,10 @@ std::size_t get_low_latency_rdma_size_hint(int num_max_dispatch_tokens_per_rank,
   const Bytes64 tokens = Bytes64::of(num_max_dispatch_tokens_per_rank);
   const Bytes64 rows = Bytes64::of(local_experts) * Bytes64::of(num_ranks) * tokens;
   const Bytes64 groups = Bytes64::of(hidden / 128 + (hidden % 128 == 0 ? 0 : 1));
-  const Bytes64 combined = Bytes64::of(hidden) * 2;
+  const Bytes64 row = Bytes64::of(hidden) * 2;
   const Bytes64 scales = groups * sizeof(float);
-  const Bytes64 dispatched = larger(combined, Bytes64::of(hidden) + scales);
+  const Bytes64 dispatched = larger(row, Bytes64::of(hidden) + scales);
+  const Bytes64 combined = row + groups * 4;  // LogFMT has a meta block
   const Bytes64 counts = (Bytes64::of(local_experts) * sizeof(std::int32_t)).rounded_up() +
                          (rows * sizeof(std::int32_t)).rounded_up() +
                          (Bytes64::of(local_experts) * Bytes64::of(num_ranks) * sizeof(std::int64_t)).rounded_up();
