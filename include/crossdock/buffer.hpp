@@ -200,8 +200,8 @@ class CROSSDOCK_EXPORT Buffer {
   /// The point reached by the caller's stream. On the host that is now: a complete event.
   [[nodiscard]] Event capture(Stream stream = {});
 
-  /// Phases of the last finished throughput operation of this rank, in microseconds, for tools and tests. A combine's place is its
-  /// staging; a dispatch's layout includes checking its arguments and waiting for previous_event.
+  /// Phases of the last finished throughput operation of this rank, in microseconds, for tools and tests. A combine's
+  /// place is its staging; a dispatch's layout includes checking its arguments and waiting for previous_event.
   struct PhaseTimes {
     double layout_us = 0;    ///< counting and row offsets
     double announce_us = 0;  ///< exchanging counts, until all ranks had announced

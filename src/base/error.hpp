@@ -30,8 +30,8 @@ template <typename... Args>
   return {code, fmt::format(format.text, std::forward<Args>(args)...), format.where};
 }
 
-/// Throws kInvalidArgument with the formatted text unless the condition holds. Tensors may be arguments, and are described
-/// only if it does not.
+/// Throws kInvalidArgument with the formatted text unless the condition holds. Tensors may be arguments, and are
+/// described only if it does not.
 template <typename... Args>
 void require(bool condition, LocatedFormat<std::type_identity_t<Args>...> format, Args&&... args) {
   if (!condition) [[unlikely]] {
