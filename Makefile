@@ -3,7 +3,7 @@
 #   make build    library and command line           make bench    compare with MPI on this machine
 #   make lint     formatting, clang-tidy, includes   make format   rewrite the sources in the project's format
 #   make asan, make tsan    the tests under sanitizers             make soak    a million operations
-#   make python   the wheel, in build/wheel          make test-python   the tests of the Python package
+#   make python   the wheel, in build/wheel          make test-python   the tests of Python and torch
 #   make install  into PREFIX (and DESTDIR)          make clean    remove the build folder
 .PHONY: demo test build bench lint format asan tsan soak python test-python install clean help
 
@@ -77,8 +77,9 @@ python:
 	scripts/build_wheel.sh
 
 test-python:
-	@$(install_dependencies) build python
+	@$(install_dependencies) build test python
 	scripts/test_python.sh $(PYTEST)
+	adapters/torch/test.sh
 
 install: build
 	cmake --install build --prefix "$(PREFIX)"
