@@ -109,7 +109,7 @@ HWY_INLINE Floats exp2_of(Floats x) {
 }
 
 /// As the constructor of LogFmtScale, several groups at a time. Those without codes get numbers that mean nothing.
-void make_scales(const ChunkGroups& groups, ChunkScales& scales) {
+[[maybe_unused]] void make_scales(const ChunkGroups& groups, ChunkScales& scales) {
   const hn::CappedTag<std::uint32_t, kMaxChunkGroups> d;
   const hn::RebindToFloat<decltype(d)> df;
   for (std::size_t g = 0; g < kMaxChunkGroups; g += hn::Lanes(d)) {
