@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Builds with a sanitizer and runs the tests: sanitize.sh asan|tsan [argument of ctest...]
 # Suites with the labels soak and slow are left out; under ThreadSanitizer also processes, which it cannot see across.
+# Nor, under ThreadSanitizer, the tests of lost ranks: a rank that was given up reads records that others write anew, and
+# checks only then whether they still count on it (Signals::check_records).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

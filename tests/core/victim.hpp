@@ -112,8 +112,10 @@ class Victim {
 
  private:
   void write_placement(std::uint64_t epoch) {
-    const std::uint64_t at = group_.windows.layout.arena_offset();
-    group_.own_slot(epoch).placement = {.x = at, .scales = at, .topk_idx = at, .topk_weights = at, .src_idx = at};
+    const std::uint64_t part = group_.arena->bytes_total() / 8 / host::kLineBytes * host::kLineBytes;
+    const auto at = [&](std::uint64_t number) { return group_.windows.layout.arena_offset() + number * part; };
+    group_.own_slot(epoch).placement = {
+        .x = at(0), .scales = at(4), .topk_idx = at(5), .topk_weights = at(6), .src_idx = at(7)};
   }
 
   void await(host::Phase phase, std::uint64_t epoch) {
