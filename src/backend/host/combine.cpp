@@ -96,7 +96,7 @@ void Combine::announce(const Deadline& deadline) {
   } catch (const Error& error) {
     throw group_.refuse_as(kName, request_.epoch, error, deadline);
   }
-  group_.signals.open_epoch(request_.epoch, kName, deadline);
+  group_.open_epoch(request_.epoch, kName, deadline);
   Announcement& a = group_.own_slot(request_.epoch).announcement = Announcement{};
   a.kind = OperationKind::kCombine;
   a.dtype = static_cast<std::uint32_t>(request_.x.dtype());

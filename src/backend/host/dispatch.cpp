@@ -33,7 +33,7 @@ std::size_t Dispatch::row_bytes() const {
 std::size_t Dispatch::bytes_sent() const { return route().row.size() * row_bytes(); }
 
 void Dispatch::start(const Deadline& deadline) {
-  group_->signals.open_epoch(request_.epoch, kName, deadline);
+  group_->open_epoch(request_.epoch, kName, deadline);
   Stopwatch watch;
   if (is_worst_case()) {
     try {

@@ -110,7 +110,7 @@ void Group::await_readers(std::uint64_t epoch, const Deadline& deadline) const {
 }
 
 void Group::refuse(std::uint64_t epoch, const Error& reason, const Deadline& deadline) {
-  signals.open_epoch(epoch, "refuse", deadline);
+  open_epoch(epoch, "refuse", deadline);
   Announcement announcement;
   announcement.kind = OperationKind::kRefused;
   announcement.refusal_code = static_cast<std::uint32_t>(reason.code());

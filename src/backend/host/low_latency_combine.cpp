@@ -1,6 +1,7 @@
 #include "backend/host/low_latency_combine.hpp"
 
 #include <array>
+#include <memory_resource>
 #include <numeric>
 #include <optional>
 #include <vector>

@@ -220,7 +220,7 @@ void LowLatencyDispatch::take_counts() {
     parcels_.emplace_back();
     if (is_excluded) continue;
     const auto rows = group_->windows.layout.rank_counts(slot);
-    parcels_.back() = {slot.announcement.x_offset, slot.announcement.num_tokens,
+    parcels_.back() = {true, slot.announcement.x_offset, slot.announcement.num_tokens,
                        std::accumulate(rows.begin(), rows.begin() + group_->rank(), std::int64_t{0}),
                        rows[static_cast<std::size_t>(group_->rank())]};
     for (std::size_t e = 0; e < num_experts; ++e) all[e] += counts[e];
@@ -239,7 +239,7 @@ void LowLatencyDispatch::take_counts() {
     if (expert_of_[i] < 0) continue;
     const auto expert = static_cast<std::size_t>(expert_of_[i]);
     const int owner = experts_.owner(expert_of_[i]);
-    if (group_->signals.is_excluded(owner, request_.epoch)) continue;
+    if (!parcels_[static_cast<std::size_t>(owner)].takes_part) continue;
     const std::int64_t row = before[expert]++;
     handle_.places[i] = {owner, static_cast<std::int32_t>(all[expert] + row),
                          (expert_of_[i] - experts_.begin(owner)) * places_per_expert() + row};

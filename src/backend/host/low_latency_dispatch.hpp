@@ -60,12 +60,13 @@ class LowLatencyDispatch final : public backend::LowLatencyDispatchOperation {
   std::pmr::vector<std::int32_t> num_to_;     ///< [R] selections of each rank's experts by this rank
   /// What a source staged for this rank.
   struct Parcel {
+    bool takes_part = false;   ///< the source, in this operation
     std::uint64_t offset = 0;  ///< in its window
     std::int64_t num_tokens = 0;
     std::int64_t first_row = 0;  ///< among its entries
     std::int64_t num_rows = 0;
   };
-  std::pmr::vector<Parcel> parcels_;  ///< [R], empty for ranks that take no part
+  std::pmr::vector<Parcel> parcels_;  ///< [R]
   Tensor parcel_;
   Tensor scales_;  ///< [L, columns, R * M]: contiguous, the result is its transposed view
   backend::LowLatencyDispatchResult result_;
