@@ -29,7 +29,8 @@ constexpr int kRanks = 4;
 constexpr int kVictim = 1;
 constexpr int kRounds = 5;
 constexpr Milliseconds kTimeout{250};
-constexpr Milliseconds kStopped{600};
+/// After a loss ranks are patient for a second more (docs/semantics.md), and the round before ended with one.
+constexpr Milliseconds kStopped{1500};
 constexpr Milliseconds kMeeting{20'000};
 
 template <typename... Args>
