@@ -19,7 +19,7 @@ std::size_t Arena::slab_bytes(DataType dtype, std::span<const std::int64_t> shap
 
 Arena::Arena(const std::shared_ptr<SharedMemory>& memory, std::size_t offset, std::size_t bytes)
     : memory_(memory), window_(memory->data()), offset_(offset), bytes_(bytes / kSlabAlignment * kSlabAlignment) {
-  free_.emplace(0, bytes_);
+  if (bytes_ > 0) free_.push_back({0, bytes_});
 }
 
 Arena::Arena(std::shared_ptr<void> memory, std::byte* window, std::size_t bytes, Device device)
@@ -28,7 +28,7 @@ Arena::Arena(std::shared_ptr<void> memory, std::byte* window, std::size_t bytes,
       offset_(0),
       bytes_(bytes / kSlabAlignment * kSlabAlignment),
       device_(device) {
-  free_.emplace(0, bytes_);
+  if (bytes_ > 0) free_.push_back({0, bytes_});
 }
 
 std::optional<Tensor> Arena::try_allocate(DataType dtype, std::span<const std::int64_t> shape, SlabUse use) {
@@ -45,21 +45,22 @@ std::optional<Tensor> Arena::try_allocate(DataType dtype, std::span<const std::i
 }
 
 std::optional<std::size_t> Arena::take(std::size_t bytes, SlabUse use) {
-  const auto is_large_enough = [bytes](const auto& piece) { return piece.second >= bytes; };
+  const auto is_large_enough = [bytes](const Piece& piece) { return piece.bytes >= bytes; };
   const std::lock_guard lock(mutex_);
-  if (use == SlabUse::kStaged) {
-    const auto piece = std::find_if(free_.rbegin(), free_.rend(), is_large_enough);
-    if (piece == free_.rend()) return std::nullopt;
-    piece->second -= bytes;
-    const std::size_t offset = piece->first + piece->second;
-    if (piece->second == 0) free_.erase(std::next(piece).base());
-    return offset;
+  auto piece = free_.end();
+  if (use == SlabUse::kResult) {
+    piece = std::ranges::find_if(free_, is_large_enough);
+  } else if (const auto last = std::find_if(free_.rbegin(), free_.rend(), is_large_enough); last != free_.rend()) {
+    piece = std::next(last).base();
   }
-  const auto piece = std::ranges::find_if(free_, is_large_enough);
   if (piece == free_.end()) return std::nullopt;
-  const std::size_t offset = piece->first;
-  if (piece->second > bytes) free_.emplace_hint(std::next(piece), offset + bytes, piece->second - bytes);
-  free_.erase(piece);
+  const std::size_t rest = piece->bytes - bytes;
+  const std::size_t offset = piece->offset + (use == SlabUse::kStaged ? rest : 0);
+  if (rest == 0) {
+    free_.erase(piece);
+  } else {
+    *piece = {use == SlabUse::kStaged ? piece->offset : offset + bytes, rest};
+  }
   return offset;
 }
 
@@ -74,31 +75,29 @@ std::optional<std::uint64_t> Arena::offset_of(const void* data, std::size_t byte
 std::size_t Arena::bytes_free() const {
   const std::lock_guard lock(mutex_);
   return std::accumulate(free_.begin(), free_.end(), std::size_t{0},
-                         [](auto sum, const auto& p) { return sum + p.second; });
+                         [](auto sum, const Piece& p) { return sum + p.bytes; });
 }
 
 std::size_t Arena::largest_free() const {
   const std::lock_guard lock(mutex_);
   std::size_t largest = 0;
-  for (const auto& [offset, bytes] : free_) largest = std::max(largest, bytes);
+  for (const Piece& piece : free_) largest = std::max(largest, piece.bytes);
   return largest;
 }
 
 void Arena::release(std::size_t offset, std::size_t bytes) noexcept {
   const std::lock_guard lock(mutex_);
-  auto next = free_.lower_bound(offset);
-  if (next != free_.end() && next->first == offset + bytes) {
-    bytes += next->second;
-    next = free_.erase(next);
+  const auto next = std::ranges::lower_bound(free_, offset, {}, &Piece::offset);
+  const bool joins_next = next != free_.end() && next->offset == offset + bytes;
+  const bool joins_previous = next != free_.begin() && std::prev(next)->offset + std::prev(next)->bytes == offset;
+  if (joins_previous) {
+    std::prev(next)->bytes += bytes + (joins_next ? next->bytes : 0);
+    if (joins_next) free_.erase(next);
+  } else if (joins_next) {
+    *next = {offset, bytes + next->bytes};
+  } else {
+    free_.insert(next, {offset, bytes});
   }
-  if (next != free_.begin()) {
-    const auto previous = std::prev(next);
-    if (previous->first + previous->second == offset) {
-      previous->second += bytes;
-      return;
-    }
-  }
-  free_.emplace_hint(next, offset, bytes);
 }
 
 }  // namespace crossdock::host

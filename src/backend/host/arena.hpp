@@ -3,12 +3,12 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <memory_resource>
 #include <mutex>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include <crossdock/tensor.hpp>
 
@@ -49,6 +49,12 @@ class Arena : public std::enable_shared_from_this<Arena> {
   [[nodiscard]] std::size_t largest_free() const;
 
  private:
+  /// Of the arena, that no slab holds.
+  struct Piece {
+    std::size_t offset = 0;
+    std::size_t bytes = 0;
+  };
+
   [[nodiscard]] std::optional<std::size_t> take(std::size_t bytes, SlabUse use);
   void release(std::size_t offset, std::size_t bytes) noexcept;
 
@@ -59,8 +65,7 @@ class Arena : public std::enable_shared_from_this<Arena> {
   Device device_;
   mutable std::mutex mutex_;
   std::shared_ptr<std::pmr::memory_resource> recycler_ = make_recycler();
-  std::pmr::map<std::size_t, std::size_t> free_{
-      recycler_.get()};  // offset in the arena -> bytes; neighbours are merged
+  std::vector<Piece> free_;  ///< by offset; neighbours are merged
 };
 
 }  // namespace crossdock::host
