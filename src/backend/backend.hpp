@@ -20,6 +20,9 @@
 
 namespace crossdock::backend {
 
+/// Of one buffer on one rank. An operation is open from its start until its second half has ended.
+inline constexpr std::uint64_t kMostOpenOperations = 16;
+
 /// A dispatch whose arguments are known to be right on this rank.
 struct DispatchRequest {
   std::uint64_t epoch = 0;
@@ -138,10 +141,10 @@ class Backend {
   virtual Buffer::PhaseTimes combine(const CombineRequest& request, const Deadline& deadline) = 0;
   /// First half of a low-latency dispatch: rows are on their way when it returns.
   [[nodiscard]] virtual std::shared_ptr<LowLatencyDispatchOperation> send_low_latency_dispatch(
-      const LowLatencyDispatchRequest& request, const Deadline& deadline) = 0;
+      LowLatencyDispatchRequest request, const Deadline& deadline) = 0;
   /// First half of a low-latency combine: the others may read this rank's rows.
-  [[nodiscard]] virtual std::shared_ptr<ReceiveOperation> send_low_latency_combine(
-      const LowLatencyCombineRequest& request, const Deadline& deadline) = 0;
+  [[nodiscard]] virtual std::shared_ptr<ReceiveOperation> send_low_latency_combine(LowLatencyCombineRequest request,
+                                                                                   const Deadline& deadline) = 0;
   /// Tells the peers that this rank will not do this epoch's operation, and why; their calls throw the same. Does not
   /// wait for them to hear it.
   virtual void refuse(std::uint64_t epoch, const Error& reason, const Deadline& deadline) = 0;

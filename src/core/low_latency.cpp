@@ -106,17 +106,14 @@ LowLatencyDispatchOutput Buffer::Impl::low_latency_dispatch(const LowLatencyDisp
                                                             const OperationOptions& options) {
   constexpr std::string_view kName = "low_latency_dispatch";
   const std::uint64_t epoch = next_epoch(kName);
-  const auto request = checked_request(epoch, kName, input, options);
+  auto request = checked_request(epoch, kName, input, options);
+  const std::shared_ptr<LowLatencyHandle::State> state = request.handle;
   const std::shared_ptr<backend::LowLatencyDispatchOperation> operation =
-      backend_->send_low_latency_dispatch(request, Deadline(timeout_of(options)));
-  LowLatencyDispatchOutput output{operation->result().x,
-                                  operation->result().scales,
-                                  request.handle->count,
-                                  LowLatencyHandle(request.handle),
-                                  Event(),
-                                  ReceiveHook()};
+      backend_->send_low_latency_dispatch(std::move(request), Deadline(timeout_of(options)));
+  LowLatencyDispatchOutput output{
+      operation->result().x, operation->result().scales, state->count, LowLatencyHandle(state), Event(), ReceiveHook()};
   receive(operation, kName, epoch, options, output.event, output.hook);
-  request.handle->completion = output.event;
+  state->completion = output.event;
   return output;
 }
 
@@ -124,9 +121,9 @@ LowLatencyCombineOutput Buffer::Impl::low_latency_combine(const LowLatencyCombin
                                                           const OperationOptions& options) {
   constexpr std::string_view kName = "low_latency_combine";
   const std::uint64_t epoch = next_epoch(kName);
-  const auto request = checked_request(epoch, kName, input, options);
+  auto request = checked_request(epoch, kName, input, options);
   LowLatencyCombineOutput output{request.out, Event(), ReceiveHook()};
-  receive(backend_->send_low_latency_combine(request, Deadline(timeout_of(options))), kName, epoch, options,
+  receive(backend_->send_low_latency_combine(std::move(request), Deadline(timeout_of(options))), kName, epoch, options,
           output.event, output.hook);
   return output;
 }

@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <array>
+#include <cstdint>
 #include <limits>
 #include <span>
 #include <vector>
@@ -11,16 +13,17 @@ namespace crossdock {
 
 namespace {
 
-/// `rows` is zeros, [num_experts].
+/// `rows` is scratch, [num_experts].
 template <class Id>
-void check_ids(const Tensor& topk_idx, int num_experts, std::int64_t max_tokens, std::span<std::int64_t> rows) {
+void check_ids(const Tensor& topk_idx, int num_experts, std::int64_t max_tokens, std::span<std::int32_t> rows) {
+  std::ranges::fill(rows, 0);
   const auto num_topk = topk_idx.size(1);
   const Id* ids = topk_idx.data_as<Id>();
   for (std::int64_t i = 0; i < topk_idx.num_elements(); ++i) {
     require(ids[i] >= -1 && ids[i] < num_experts, "topk_idx[{}][{}] is {}; allowed are -1 and 0 to {}", i / num_topk,
             i % num_topk, ids[i], num_experts - 1);
     if (ids[i] < 0) continue;
-    const std::int64_t count = ++rows[static_cast<std::size_t>(ids[i])];
+    const std::int32_t count = ++rows[static_cast<std::size_t>(ids[i])];
     require(count <= max_tokens,
             "more than {} rows for expert {}: a token names it twice, and there is no room for that", max_tokens,
             ids[i]);
@@ -28,10 +31,10 @@ void check_ids(const Tensor& topk_idx, int num_experts, std::int64_t max_tokens,
 }
 
 void check_ids(const Tensor& topk_idx, int num_experts, std::int64_t max_tokens) {
-  std::array<std::int64_t, 512> few{};  // without asking for memory
-  std::vector<std::int64_t> many(
-      static_cast<std::size_t>(num_experts) > few.size() ? static_cast<std::size_t>(num_experts) : 0);
-  const std::span<std::int64_t> rows = many.empty() ? std::span<std::int64_t>(few) : std::span(many);
+  std::array<std::int32_t, 512> few;  // without asking for memory
+  const auto count = static_cast<std::size_t>(num_experts);
+  std::vector<std::int32_t> many(count > few.size() ? count : 0);
+  const std::span<std::int32_t> rows = many.empty() ? std::span(few).first(count) : std::span(many);
   if (topk_idx.dtype() == DataType::kInt64) {
     check_ids<std::int64_t>(topk_idx, num_experts, max_tokens, rows);
   } else {

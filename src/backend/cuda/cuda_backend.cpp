@@ -27,12 +27,12 @@ Buffer::PhaseTimes CudaBackend::combine(const backend::CombineRequest& request, 
 }
 
 std::shared_ptr<backend::LowLatencyDispatchOperation> CudaBackend::send_low_latency_dispatch(
-    const backend::LowLatencyDispatchRequest& request, const Deadline& deadline) {
+    backend::LowLatencyDispatchRequest request, const Deadline& deadline) {
   throw node_->group->refuse_as("low_latency_dispatch", request.epoch, no_low_latency(), deadline);
 }
 
 std::shared_ptr<backend::ReceiveOperation> CudaBackend::send_low_latency_combine(
-    const backend::LowLatencyCombineRequest& request, const Deadline& deadline) {
+    backend::LowLatencyCombineRequest request, const Deadline& deadline) {
   throw node_->group->refuse_as("low_latency_combine", request.epoch, no_low_latency(), deadline);
 }
 

@@ -17,9 +17,9 @@ class CudaBackend final : public host::HostBackend {
                                                                            const Deadline& deadline) override;
   Buffer::PhaseTimes combine(const backend::CombineRequest& request, const Deadline& deadline) override;
   [[nodiscard]] std::shared_ptr<backend::LowLatencyDispatchOperation> send_low_latency_dispatch(
-      const backend::LowLatencyDispatchRequest& request, const Deadline& deadline) override;
+      backend::LowLatencyDispatchRequest request, const Deadline& deadline) override;
   [[nodiscard]] std::shared_ptr<backend::ReceiveOperation> send_low_latency_combine(
-      const backend::LowLatencyCombineRequest& request, const Deadline& deadline) override;
+      backend::LowLatencyCombineRequest request, const Deadline& deadline) override;
 
  private:
   std::shared_ptr<const Node> node_;

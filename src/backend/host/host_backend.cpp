@@ -18,6 +18,9 @@ namespace crossdock::host {
 
 namespace {
 
+// An operation's start waits until the one that many epochs before is over.
+static_assert(backend::kMostOpenOperations == kNumSlots);
+
 constexpr std::size_t kPageBytes = 4096;  // the arena begins at a multiple of it
 
 /// There was no room for `missing`, one of `tensors`, none of which is alive any more.
@@ -140,15 +143,15 @@ Buffer::PhaseTimes HostBackend::combine(const backend::CombineRequest& request, 
 }
 
 std::shared_ptr<backend::LowLatencyDispatchOperation> HostBackend::send_low_latency_dispatch(
-    const backend::LowLatencyDispatchRequest& request, const Deadline& deadline) {
-  auto operation = make_recycled<LowLatencyDispatch>(group_->recycler, group_, request);
+    backend::LowLatencyDispatchRequest request, const Deadline& deadline) {
+  auto operation = make_recycled<LowLatencyDispatch>(group_->recycler, group_, std::move(request));
   group_->guarded([&] { operation->send(deadline); });
   return operation;
 }
 
 std::shared_ptr<backend::ReceiveOperation> HostBackend::send_low_latency_combine(
-    const backend::LowLatencyCombineRequest& request, const Deadline& deadline) {
-  auto operation = make_recycled<LowLatencyCombine>(group_->recycler, group_, request);
+    backend::LowLatencyCombineRequest request, const Deadline& deadline) {
+  auto operation = make_recycled<LowLatencyCombine>(group_->recycler, group_, std::move(request));
   group_->guarded([&] { operation->send(deadline); });
   return operation;
 }

@@ -17,6 +17,7 @@
 #include "backend/host/kept_slabs.hpp"
 #include "backend/host/signals.hpp"
 #include "backend/host/staged_slabs.hpp"
+#include "backend/host/store_choice.hpp"
 #include "backend/host/windows.hpp"
 #include "base/recycling.hpp"
 
@@ -77,6 +78,8 @@ struct Group {
   std::shared_ptr<Arena> arena;
   KeptSlabs kept_slabs;
   StagedSlabs staged_slabs;
+  StoreChoice dispatch_stores;  ///< of tokens that low-latency dispatches stage
+  StoreChoice combine_stores;   ///< of rows that low-latency combines stage
 };
 
 /// Backends of other devices say how rows are moved.
@@ -92,9 +95,9 @@ class HostBackend : public backend::Backend {
                                                                            const Deadline& deadline) override;
   Buffer::PhaseTimes combine(const backend::CombineRequest& request, const Deadline& deadline) override;
   [[nodiscard]] std::shared_ptr<backend::LowLatencyDispatchOperation> send_low_latency_dispatch(
-      const backend::LowLatencyDispatchRequest& request, const Deadline& deadline) override;
+      backend::LowLatencyDispatchRequest request, const Deadline& deadline) override;
   [[nodiscard]] std::shared_ptr<backend::ReceiveOperation> send_low_latency_combine(
-      const backend::LowLatencyCombineRequest& request, const Deadline& deadline) override;
+      backend::LowLatencyCombineRequest request, const Deadline& deadline) override;
   void refuse(std::uint64_t epoch, const Error& reason, const Deadline& deadline) override;
   void set_masked(int rank, bool masked, std::uint64_t next) override;
   [[nodiscard]] std::vector<int> masked_ranks() const override { return group_->signals.masks().masked(); }

@@ -1,6 +1,7 @@
 #include "backend/host/low_latency_combine.hpp"
 
 #include <array>
+#include <chrono>
 #include <memory_resource>
 #include <numeric>
 #include <optional>
@@ -80,6 +81,7 @@ void LowLatencyCombine::abandon() noexcept {
 }
 
 void LowLatencyCombine::find_sources() {
+  sources_.reserve(static_cast<std::size_t>(group_->num_ranks()));
   for (int rank = 0; rank < group_->num_ranks(); ++rank) {
     sources_.emplace_back();
     if (group_->signals.is_excluded(rank, request_.epoch)) continue;
@@ -128,7 +130,9 @@ Tensor LowLatencyCombine::stage_logfmt(std::int64_t rows) {
 void LowLatencyCombine::copy_used_rows(const Tensor& staged) const {
   const LowLatencyHandle::State& handle = *request_.handle;
   const std::size_t row_bytes = static_cast<std::size_t>(handle.hidden) * sizeof(Bfloat16);
-  const Stores stores = stores_for(staged.num_bytes());
+  const Stores stores = group_->combine_stores.choose(staged.num_bytes());
+  const auto start = std::chrono::steady_clock::now();
+  std::size_t stored = 0;
   const auto* count = handle.count.data_as<std::int32_t>();
   std::byte* to = staged.data_as<std::byte>();
   for (std::int64_t e = 0; e < request_.x.size(0); ++e) {
@@ -139,10 +143,15 @@ void LowLatencyCombine::copy_used_rows(const Tensor& staged) const {
       const std::size_t begin = static_cast<std::size_t>(range >> 32U) * row_bytes;
       const std::size_t bytes = static_cast<std::size_t>(range & 0xFFFFFFFF) * row_bytes;
       copy_bytes(from + begin, bytes, to + begin, stores);
+      stored += bytes;
     }
     to += static_cast<std::size_t>(count[e]) * row_bytes;
   }
-  if (stores == Stores::kStreaming) flush_streaming_stores();
+  if (stores == Stores::kStreaming) {
+    flush_streaming_stores();
+  } else if (stored > 0) {
+    group_->combine_stores.note(staged.num_bytes(), stored, std::chrono::steady_clock::now() - start);
+  }
 }
 
 const std::byte* LowLatencyCombine::x_row(std::int64_t row) const noexcept {
@@ -161,13 +170,13 @@ std::size_t LowLatencyCombine::staged_row_bytes() const noexcept {
   return request_.use_logfmt ? logfmt_stride(hidden) : static_cast<std::size_t>(hidden) * sizeof(Bfloat16);
 }
 
-void LowLatencyCombine::reduce() const {
+void LowLatencyCombine::reduce() {
   const LowLatencyHandle::State& handle = *request_.handle;
   const auto num_topk = static_cast<std::size_t>(handle.num_topk);
   const auto hidden = static_cast<std::size_t>(handle.hidden);
   const std::size_t row_bytes = hidden * sizeof(Bfloat16);
   const auto* weights = request_.topk_weights.data_as<float>();
-  std::pmr::vector<WeightedRow> rows(num_topk, group_->recycler.get());
+  std::pmr::vector<WeightedRow> rows(num_topk, &scratch_);
   std::pmr::vector<float> sums(request_.use_logfmt ? logfmt_sum_elements(hidden) : 0, group_->recycler.get());
   for (std::size_t token = 0; token < static_cast<std::size_t>(handle.num_tokens); ++token) {
     std::size_t count = 0;

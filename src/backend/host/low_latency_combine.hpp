@@ -1,6 +1,8 @@
 // Low-latency combine: every token's owner reads its experts' rows where they lie and sums them with their weights.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <memory>
 #include <memory_resource>
 #include <vector>
@@ -12,8 +14,11 @@ namespace crossdock::host {
 
 class LowLatencyCombine final : public backend::ReceiveOperation {
  public:
-  LowLatencyCombine(std::shared_ptr<Group> group, const backend::LowLatencyCombineRequest& request)
-      : group_(std::move(group)), request_(request), sources_(group_->recycler.get()) {}
+  LowLatencyCombine(std::shared_ptr<Group> group, backend::LowLatencyCombineRequest request)
+      : group_(std::move(group)),
+        request_(std::move(request)),
+        scratch_(scratch_bytes_.data(), scratch_bytes_.size(), group_->recycler.get()),
+        sources_(&scratch_) {}
 
   void send(const Deadline& deadline);
   void receive(const Deadline& deadline) override;
@@ -32,10 +37,13 @@ class LowLatencyCombine final : public backend::ReceiveOperation {
   [[nodiscard]] const std::byte* row_at(const LowLatencyHandle::State::Place& place) const noexcept;
   void receive_rows(const Deadline& deadline);
   void find_sources();
-  void reduce() const;
+  void reduce();
 
   std::shared_ptr<Group> group_;
   backend::LowLatencyCombineRequest request_;
+  /// Small arrays lie in the operation itself, larger ones come from the group's recycler.
+  std::array<std::byte, 1024> scratch_bytes_;
+  std::pmr::monotonic_buffer_resource scratch_;
   /// Where a rank's rows lie; null if it takes no part.
   struct Source {
     const std::byte* x = nullptr;

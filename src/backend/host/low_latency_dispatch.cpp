@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <numeric>
 
 #include "backend/host/low_latency_kernels.hpp"
+#include "backend/host/low_latency_records.hpp"
 #include "base/error.hpp"
 #include "codec/float8.hpp"
 
@@ -25,15 +27,16 @@ void copy_ids(const Tensor& topk_idx, std::span<std::int32_t> to) {
 
 }  // namespace
 
-LowLatencyDispatch::LowLatencyDispatch(std::shared_ptr<Group> group, const backend::LowLatencyDispatchRequest& request)
+LowLatencyDispatch::LowLatencyDispatch(std::shared_ptr<Group> group, backend::LowLatencyDispatchRequest request)
     : group_(std::move(group)),
-      request_(request),
+      request_(std::move(request)),
       handle_(*request_.handle),
       experts_(handle_.num_experts, group_->num_ranks()),
-      expert_of_(static_cast<std::size_t>(request_.topk_idx.num_elements()), recycler()),
-      num_for_(static_cast<std::size_t>(handle_.num_experts), recycler()),
-      num_to_(static_cast<std::size_t>(group_->num_ranks()), recycler()),
-      parcels_(recycler()) {
+      scratch_(scratch_bytes_.data(), scratch_bytes_.size(), group_->recycler.get()),
+      expert_of_(static_cast<std::size_t>(request_.topk_idx.num_elements()), &scratch_),
+      num_for_(static_cast<std::size_t>(handle_.num_experts), &scratch_),
+      num_to_(static_cast<std::size_t>(group_->num_ranks()), &scratch_),
+      parcels_(&scratch_) {
   if (request_.topk_idx.dtype() == DataType::kInt64) {
     copy_ids<std::int64_t>(request_.topk_idx, expert_of_);
   } else {
@@ -63,10 +66,6 @@ bool LowLatencyDispatch::is_read_from_parcel(std::int32_t expert) const noexcept
   return expert >= 0 && !(reads_own_rows_from_x() && experts_.owner(expert) == group_->rank());
 }
 
-ParcelLayout LowLatencyDispatch::parcel_of(int rank) const noexcept {
-  return {group_->windows.slot(rank, request_.epoch).announcement.num_tokens, row_bytes(), scale_bytes()};
-}
-
 void LowLatencyDispatch::send(const Deadline& deadline) {
   group_->open_epoch(request_.epoch, kName, deadline);
   count_selections();
@@ -75,9 +74,10 @@ void LowLatencyDispatch::send(const Deadline& deadline) {
   } catch (const Error& error) {
     throw group_->refuse_as(kName, request_.epoch, error, deadline);
   }
-  announce();
+  stage_rows();  // first, so that streaming stores drain while the rest is done
   stage_entries();
-  stage_rows();
+  announce();
+  flush_streaming_stores();
   group_->signals.signal(Phase::kAnnounce, request_.epoch);
   group_->staged_slabs.keep(request_.epoch, parcel_);
 }
@@ -112,23 +112,31 @@ void LowLatencyDispatch::allocate() {
   const DataType scale_dtype = request_.format == RowFormat::kFloat8Ue8m0 ? DataType::kInt32 : DataType::kFloat32;
 
   const std::array x_shape{local, places, handle_.hidden};
-  const std::array count_shape{local};
-  const std::array src_info_shape{local, places};
-  const std::array range_shape{local, std::int64_t{group_->num_ranks()}};
+  const std::array records_shape{static_cast<std::int64_t>(RecordsLayout(local, group_->num_ranks(), places).bytes())};
   const std::array parcel_shape{static_cast<std::int64_t>(parcel.bytes(num_entries))};
   const std::array scales_shape{local, scale_columns(), places};
   const std::array wanted{
       WantedTensor{&result_.x, is_float8() ? DataType::kFloat8E4m3 : DataType::kBfloat16, x_shape},
-      WantedTensor{&handle_.count, DataType::kInt32, count_shape},
-      WantedTensor{&handle_.src_info, DataType::kInt32, src_info_shape},
-      WantedTensor{&handle_.layout_range, DataType::kInt64, range_shape},
+      WantedTensor{&records_, DataType::kUint8, records_shape},
       WantedTensor{&parcel_, DataType::kUint8, parcel_shape, SlabUse::kStaged},
       WantedTensor{&scales_, scale_dtype, scales_shape},  // without columns it takes no room
   };
   group_->allocate(wanted);
+  take_records(local, places);
   if (!is_float8()) return;
   result_.scales = Tensor::own(scales_.owner(), scales_.data(), scale_dtype, std::array{local, places, scale_columns()})
                        .with_strides({scale_columns() * places, 1, places});
+}
+
+void LowLatencyDispatch::take_records(std::int64_t local, std::int64_t places) {
+  const RecordsLayout layout(local, group_->num_ranks(), places);
+  const auto part = [&](DataType dtype, std::size_t offset, std::span<const std::int64_t> shape) {
+    return Tensor::own(records_.owner(), records_.data_as<std::byte>() + offset, dtype, shape);
+  };
+  handle_.count = part(DataType::kInt32, layout.count(), std::array{local});
+  handle_.layout_range =
+      part(DataType::kInt64, layout.layout_range(), std::array{local, std::int64_t{group_->num_ranks()}});
+  handle_.src_info = part(DataType::kInt32, layout.src_info(), std::array{local, places});
 }
 
 void LowLatencyDispatch::announce() const {
@@ -148,10 +156,11 @@ void LowLatencyDispatch::announce() const {
   std::ranges::copy(num_for_, group_->windows.layout.expert_counts(slot).begin());
 }
 
-void LowLatencyDispatch::stage_entries() const {
-  std::pmr::vector<std::size_t> next(num_to_.size(), recycler());
+void LowLatencyDispatch::stage_entries() {
+  std::pmr::vector<std::size_t> next(num_to_.size(), &scratch_);
   std::exclusive_scan(num_to_.begin(), num_to_.end(), next.begin(), std::size_t{0});
-  auto* entries = reinterpret_cast<ParcelEntry*>(parcel_.data_as<std::byte>() + parcel_of(group_->rank()).entry(0));
+  const ParcelLayout parcel(handle_.num_tokens, row_bytes(), scale_bytes());
+  auto* entries = reinterpret_cast<ParcelEntry*>(parcel_.data_as<std::byte>() + parcel.entry(0));
   for (std::size_t i = 0; i < expert_of_.size(); ++i) {
     if (expert_of_[i] < 0) continue;
     const int owner = experts_.owner(expert_of_[i]);
@@ -161,61 +170,67 @@ void LowLatencyDispatch::stage_entries() const {
   }
 }
 
-void LowLatencyDispatch::stage_rows() const {
-  const ParcelLayout parcel = parcel_of(group_->rank());
+template <class Stage>
+void LowLatencyDispatch::stage_each_token(Stage stage) const {
+  const ParcelLayout parcel(handle_.num_tokens, row_bytes(), scale_bytes());
   const auto num_topk = static_cast<std::size_t>(handle_.num_topk);
-  const Stores stores = stores_for(static_cast<std::size_t>(handle_.num_tokens) * row_bytes());
-  std::pmr::vector<std::byte> scratch(is_float8() ? parcel.row(1) + scale_bytes() : 0, recycler());
   for (std::int64_t token = 0; token < handle_.num_tokens; ++token) {
     const auto ids = std::span(expert_of_).subspan(static_cast<std::size_t>(token) * num_topk, num_topk);
     if (std::ranges::none_of(ids, [&](std::int32_t id) { return is_read_from_parcel(id); })) continue;
-    if (is_float8()) {
-      stage_float8(reinterpret_cast<const Bfloat16*>(x_row(token)), token, stores, scratch);
-    } else {
-      copy_bytes(x_row(token), row_bytes(), parcel_.data_as<std::byte>() + parcel.row(token), stores);
-    }
+    stage(token, parcel_.data_as<std::byte>() + parcel.row(token), parcel_.data_as<std::byte>() + parcel.scales(token));
   }
-  if (stores == Stores::kStreaming) flush_streaming_stores();
 }
 
-void LowLatencyDispatch::stage_float8(const Bfloat16* row, std::int64_t token, Stores stores,
-                                      std::span<std::byte> scratch) const {
-  const ParcelLayout parcel = parcel_of(group_->rank());
-  const auto groups = static_cast<std::size_t>(codec::num_groups(handle_.hidden));
+void LowLatencyDispatch::stage_rows() {
+  const std::size_t bytes = static_cast<std::size_t>(handle_.num_tokens) * row_bytes();
+  if (is_float8()) return stage_float8_rows(stores_for(bytes));
+  const Stores stores = group_->dispatch_stores.choose(bytes);
+  const auto begin = std::chrono::steady_clock::now();
+  std::size_t stored = 0;
+  stage_each_token([&](std::int64_t token, std::byte* to, std::byte* /*scales*/) {
+    copy_bytes(x_row(token), row_bytes(), to, stores);
+    stored += row_bytes();
+  });
+  if (stores == Stores::kStreaming || stored == 0) return;
+  group_->dispatch_stores.note(bytes, stored, std::chrono::steady_clock::now() - begin);
+}
+
+void LowLatencyDispatch::stage_float8_rows(Stores stores) {
+  const auto hidden = static_cast<std::size_t>(handle_.hidden);
+  const bool is_packed = request_.format == RowFormat::kFloat8Ue8m0;
   const auto rounding =
       request_.format == RowFormat::kFloat8 ? codec::ScaleRounding::kNone : codec::ScaleRounding::kPowerOfTwo;
-  std::byte* const staged_scales = parcel_.data_as<std::byte>() + parcel.scales(token);
-  if (request_.format == RowFormat::kFloat8Ue8m0) {
-    std::pmr::vector<float> scales(groups, recycler());
-    quantize_row(row, static_cast<std::size_t>(handle_.hidden), rounding,
-                 reinterpret_cast<std::uint8_t*>(scratch.data()), scales.data());
-    codec::pack_ue8m0(scales,
-                      {reinterpret_cast<std::int32_t*>(staged_scales), static_cast<std::size_t>(scale_columns())});
-  } else {
-    quantize_row(row, static_cast<std::size_t>(handle_.hidden), rounding,
-                 reinterpret_cast<std::uint8_t*>(scratch.data()), reinterpret_cast<float*>(staged_scales));
-  }
-  copy_bytes(scratch.data(), row_bytes(), parcel_.data_as<std::byte>() + parcel.row(token), stores);
+  std::pmr::vector<std::uint8_t> row(row_bytes(), group_->recycler.get());
+  std::pmr::vector<float> scales(static_cast<std::size_t>(codec::num_groups(handle_.hidden)), group_->recycler.get());
+  stage_each_token([&](std::int64_t token, std::byte* to, std::byte* staged_scales) {
+    quantize_row(reinterpret_cast<const Bfloat16*>(x_row(token)), hidden, rounding, row.data(),
+                 is_packed ? scales.data() : reinterpret_cast<float*>(staged_scales));
+    if (is_packed) {
+      codec::pack_ue8m0(scales,
+                        {reinterpret_cast<std::int32_t*>(staged_scales), static_cast<std::size_t>(scale_columns())});
+    }
+    copy_bytes(reinterpret_cast<const std::byte*>(row.data()), row.size(), to, stores);
+  });
 }
 
 void LowLatencyDispatch::take_counts() {
   const int num_ranks = group_->num_ranks();
   const auto num_experts = num_for_.size();
   // Rows of each expert that come from the ranks before this one, and from all.
-  std::pmr::vector<std::int64_t> before(num_experts, recycler());
-  std::pmr::vector<std::int64_t> all(num_experts, recycler());
+  std::pmr::vector<std::int32_t> before(num_experts, &scratch_);
+  std::pmr::vector<std::int32_t> all(num_experts, &scratch_);
   const auto begin = static_cast<std::size_t>(experts_.begin(group_->rank()));
-  const int local = experts_.count(group_->rank());
+  const auto local = static_cast<std::size_t>(experts_.count(group_->rank()));
   auto* range = handle_.layout_range.data_as<std::int64_t>();
   parcels_.reserve(static_cast<std::size_t>(num_ranks));
   for (int src = 0; src < num_ranks; ++src) {
     Slot& slot = group_->windows.slot(src, request_.epoch);
-    const auto counts = group_->windows.layout.expert_counts(slot);
-    if (src == group_->rank()) before = all;
+    const std::int32_t* const counts = group_->windows.layout.expert_counts(slot).data();
+    if (src == group_->rank()) std::ranges::copy(all, before.begin());
     const bool is_excluded = group_->signals.is_excluded(src, request_.epoch);
-    for (int e = 0; e < local; ++e) {
-      const auto expert = begin + static_cast<std::size_t>(e);
-      range[e * num_ranks + src] = all[expert] << 32U | std::int64_t{is_excluded ? 0 : counts[expert]};
+    for (std::size_t e = 0; e < local; ++e) {
+      range[e * static_cast<std::size_t>(num_ranks) + static_cast<std::size_t>(src)] =
+          std::int64_t{all[begin + e]} << 32U | std::int64_t{is_excluded ? 0 : counts[begin + e]};
     }
     parcels_.emplace_back();
     if (is_excluded) continue;
@@ -225,23 +240,24 @@ void LowLatencyDispatch::take_counts() {
                        rows[static_cast<std::size_t>(group_->rank())]};
     for (std::size_t e = 0; e < num_experts; ++e) all[e] += counts[e];
   }
-  auto* count = handle_.count.data_as<std::int32_t>();
-  for (int e = 0; e < local; ++e) {
-    count[e] = static_cast<std::int32_t>(all[begin + static_cast<std::size_t>(e)]);
-  }
+  std::copy_n(all.begin() + static_cast<std::ptrdiff_t>(begin), local, handle_.count.data_as<std::int32_t>());
   // From here on `all` is where each expert begins among the used rows of its owner.
   for (int rank = 0; rank < num_ranks; ++rank) {
     const auto first = all.begin() + experts_.begin(rank);
-    std::exclusive_scan(first, first + experts_.count(rank), first, std::int64_t{0});
+    std::exclusive_scan(first, first + experts_.count(rank), first, 0);
   }
+  find_places(before, all);
+}
+
+void LowLatencyDispatch::find_places(std::span<std::int32_t> next, std::span<const std::int32_t> begins) {
   handle_.places.assign(expert_of_.size(), {});
   for (std::size_t i = 0; i < expert_of_.size(); ++i) {
     if (expert_of_[i] < 0) continue;
     const auto expert = static_cast<std::size_t>(expert_of_[i]);
     const int owner = experts_.owner(expert_of_[i]);
     if (!parcels_[static_cast<std::size_t>(owner)].takes_part) continue;
-    const std::int64_t row = before[expert]++;
-    handle_.places[i] = {owner, static_cast<std::int32_t>(all[expert] + row),
+    const std::int32_t row = next[expert]++;
+    handle_.places[i] = {owner, begins[expert] + row,
                          (expert_of_[i] - experts_.begin(owner)) * places_per_expert() + row};
   }
 }
@@ -265,7 +281,7 @@ void LowLatencyDispatch::fetch_rows() {
   const auto sharing =
       static_cast<std::size_t>((group_->num_ranks() + group_->windows.usable_cores - 1) / group_->windows.usable_cores);
   const Stores stores = is_large_batch(bytes * sharing) ? Stores::kStreaming : Stores::kCached;
-  std::pmr::vector<std::int64_t> next(local, recycler());
+  std::pmr::vector<std::int64_t> next(local, &scratch_);
   for (std::size_t e = 0; e < local; ++e) next[e] = static_cast<std::int64_t>(e) * places_per_expert();
   for (int src = 0; src < group_->num_ranks(); ++src) {
     if (parcels_[static_cast<std::size_t>(src)].num_rows > 0) fetch_from(src, next, stores);

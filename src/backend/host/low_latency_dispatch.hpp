@@ -2,6 +2,8 @@
 // experts and stores them where they belong. Sending waits for no one, and nothing is written into another's window.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <memory_resource>
@@ -19,7 +21,7 @@ namespace crossdock::host {
 
 class LowLatencyDispatch final : public backend::LowLatencyDispatchOperation {
  public:
-  LowLatencyDispatch(std::shared_ptr<Group> group, const backend::LowLatencyDispatchRequest& request);
+  LowLatencyDispatch(std::shared_ptr<Group> group, backend::LowLatencyDispatchRequest request);
 
   void send(const Deadline& deadline);
   [[nodiscard]] const backend::LowLatencyDispatchResult& result() const override { return result_; }
@@ -33,18 +35,21 @@ class LowLatencyDispatch final : public backend::LowLatencyDispatchOperation {
   [[nodiscard]] std::int64_t scale_columns() const noexcept;
   [[nodiscard]] std::size_t row_bytes() const noexcept;
   [[nodiscard]] std::size_t scale_bytes() const noexcept;
-  [[nodiscard]] ParcelLayout parcel_of(int rank) const noexcept;
   [[nodiscard]] const std::byte* x_row(std::int64_t token) const noexcept;
   [[nodiscard]] bool reads_own_rows_from_x() const noexcept { return request_.x_stays && !is_float8(); }
   [[nodiscard]] bool is_read_from_parcel(std::int32_t expert) const noexcept;
-  [[nodiscard]] std::pmr::memory_resource* recycler() const noexcept { return group_->recycler.get(); }
   void allocate();
+  /// The handle's tensors, as parts of one slab.
+  void take_records(std::int64_t local, std::int64_t places);
   void count_selections();
-  void stage_entries() const;
-  void stage_rows() const;
-  void stage_float8(const Bfloat16* row, std::int64_t token, Stores stores, std::span<std::byte> scratch) const;
+  void stage_rows();
+  void stage_float8_rows(Stores stores);
+  template <class Stage>
+  void stage_each_token(Stage stage) const;
+  void stage_entries();
   void announce() const;
   void take_counts();
+  void find_places(std::span<std::int32_t> next, std::span<const std::int32_t> begins);
   void count_received() const;
   [[nodiscard]] bool has_room(std::int32_t expert, std::span<const std::int64_t> next) const noexcept;
   void fetch_rows();
@@ -55,6 +60,9 @@ class LowLatencyDispatch final : public backend::LowLatencyDispatchOperation {
   backend::LowLatencyDispatchRequest request_;
   LowLatencyHandle::State& handle_;
   plan::ExpertMap experts_;
+  /// Small arrays lie in the operation itself, larger ones come from the group's recycler.
+  std::array<std::byte, 4096> scratch_bytes_;
+  std::pmr::monotonic_buffer_resource scratch_;
   std::pmr::vector<std::int32_t> expert_of_;  ///< [N, K]
   std::pmr::vector<std::int32_t> num_for_;    ///< [E] selections of each expert by this rank
   std::pmr::vector<std::int32_t> num_to_;     ///< [R] selections of each rank's experts by this rank
@@ -68,7 +76,8 @@ class LowLatencyDispatch final : public backend::LowLatencyDispatchOperation {
   };
   std::pmr::vector<Parcel> parcels_;  ///< [R]
   Tensor parcel_;
-  Tensor scales_;  ///< [L, columns, R * M]: contiguous, the result is its transposed view
+  Tensor records_;  ///< what the handle's count, layout_range and src_info are parts of
+  Tensor scales_;   ///< [L, columns, R * M]: contiguous, the result is its transposed view
   backend::LowLatencyDispatchResult result_;
 };
 

@@ -1,0 +1,28 @@
+#include "backend/host/store_choice.hpp"
+
+namespace crossdock::host {
+
+Stores StoreChoice::choose(std::size_t bytes) noexcept {
+  const Stores usual = stores_for(bytes);
+  if (usual == Stores::kCached || is_large_batch(bytes)) return usual;
+  std::atomic<int>& left = size_of(bytes).streaming_left;
+  const int seen = left.load(std::memory_order_relaxed);
+  if (seen <= 0) return Stores::kCached;
+  // Two threads at once may count one batch less; nothing depends on the exact number.
+  left.store(seen - 1, std::memory_order_relaxed);
+  return Stores::kStreaming;
+}
+
+void StoreChoice::note(std::size_t bytes, std::size_t stored, Duration took) noexcept {
+  constexpr std::size_t kBytesPerLine = 64;
+  Size& size = size_of(bytes);
+  if (took <= kSlowLine * static_cast<std::int64_t>(stored / kBytesPerLine)) {
+    size.slow_trials.store(0, std::memory_order_relaxed);
+    return;
+  }
+  const int trials = size.slow_trials.load(std::memory_order_relaxed) + 1;
+  size.slow_trials.store(trials % kTrials, std::memory_order_relaxed);
+  if (trials == kTrials) size.streaming_left.store(kStreamingRun, std::memory_order_relaxed);
+}
+
+}  // namespace crossdock::host
