@@ -94,6 +94,7 @@ class Buffer::Impl {
   Limits limits_;
   std::uint64_t buffer_id_;
   std::uint64_t last_epoch_ = 0;
+  std::uint64_t first_epoch_ = 1;  ///< since this rank was last let in again
   std::unique_ptr<backend::LocalDevice> local_device_;
   std::unique_ptr<backend::Backend> backend_;  ///< null once destroyed
   mutable std::mutex times_mutex_;

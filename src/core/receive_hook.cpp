@@ -41,6 +41,19 @@ void PendingHooks::check_dropped() {
                    which);
 }
 
+void PendingHooks::check_oldest(const Next& next) const {
+  for (const auto& state : states_) {
+    if (state->epoch() + backend::kMostOpenOperations > next.epoch) return;
+    if (state->was_called() || state.use_count() == 1 || state->epoch() < next.first_epoch) continue;
+    throw make_error(
+        ErrorCode::kState,
+        "rank {}: {}: the hook of {} of epoch {} was not called yet; {} operations of a buffer may be open "
+        "at a time, so it must be called first",
+        next.rank, next.operation, state->name(), state->epoch(), backend::kMostOpenOperations)
+        .with_rank(next.rank);
+  }
+}
+
 void PendingHooks::abandon_all() noexcept {
   for (const auto& state : states_) {
     if (!state->was_called()) static_cast<void>(state->abandon());

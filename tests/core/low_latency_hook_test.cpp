@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <functional>
 #include <string>
 #include <vector>
@@ -119,6 +120,41 @@ TEST(LowLatencyHook, DroppedOfACombineHoldsUpNobody) {
     static_cast<void>(buffer.low_latency_dispatch(input));
   });
   expect_refusal(attempts, {ErrorCode::kState, kForgetful, {"the hook of low_latency_combine of epoch 2"}});
+}
+
+/// All ranks keep the hook of epoch 1, or only one of them does; `next` is the operation that would wait for it.
+void keep_a_hook(int keeper, const std::function<void(Buffer&)>& next, const std::string& name) {
+  expect_no_refusal(attempt_low_latency(kRanks, [&](Buffer& buffer) {
+    const LowLatencyDispatchInput input = good_low_latency_dispatch(buffer);
+    const LowLatencyDispatchOutput kept = buffer.low_latency_dispatch(input, hooked());
+    const bool keeps = keeper < 0 || buffer.rank() == keeper;
+    if (!keeps) kept.hook();
+    for (int i = 0; i < 15; ++i) finish(buffer.low_latency_dispatch(input, hooked()));
+    if (keeps) {
+      const auto begin = std::chrono::steady_clock::now();
+      const std::string text = name + ": the hook of low_latency_dispatch of epoch 1 was not called yet";
+      for (int i = 0; i < 2; ++i) {  // it is no operation, so it may be tried again
+        expect_error([&] { next(buffer); }, ErrorCode::kState,
+                     {"rank " + std::to_string(buffer.rank()), text, "16 operations"});
+      }
+      EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(1));
+      kept.hook();
+    }
+    next(buffer);
+  }));
+}
+
+TEST(LowLatencyHook, NotCalledIsAnErrorOfTheOperationThatWouldWaitForIt) {
+  const auto next = [](Buffer& buffer) {
+    static_cast<void>(buffer.low_latency_dispatch(good_low_latency_dispatch(buffer)));
+  };
+  keep_a_hook(-1, next, "low_latency_dispatch");
+  keep_a_hook(1, next, "low_latency_dispatch");
+}
+
+TEST(LowLatencyHook, NotCalledIsAnErrorOfAThroughputOperationToo) {
+  keep_a_hook(
+      2, [](Buffer& buffer) { run_round_trip(buffer); }, "dispatch");
 }
 
 TEST(LowLatencyHook, AfterItsBufferHasGoneIsAnError) {
