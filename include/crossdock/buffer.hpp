@@ -8,6 +8,7 @@
 
 #include <crossdock/bootstrap.hpp>
 #include <crossdock/config.hpp>
+#include <crossdock/error.hpp>
 #include <crossdock/event.hpp>
 #include <crossdock/export.hpp>
 #include <crossdock/handle.hpp>
@@ -153,6 +154,9 @@ class CROSSDOCK_EXPORT Buffer {
   /// Bytes of this rank's arena that no tensor holds (they need not be contiguous).
   [[nodiscard]] std::size_t arena_bytes_free() const;
   [[nodiscard]] std::size_t arena_bytes_total() const noexcept;
+  /// The whole arena, uint8 [arena_bytes_total()], for looking at: what is written there ends up in received tensors.
+  /// It stays valid after destroy().
+  [[nodiscard]] Tensor arena() const;
   /// First global id and number of the experts of a rank: contiguous blocks, the first E % R ranks have one more.
   struct ExpertRange {
     int begin = 0;
@@ -197,8 +201,16 @@ class CROSSDOCK_EXPORT Buffer {
   /// Lets all masked ranks in again, from this rank's next operation on.
   void clear_masks();
 
+  /// Takes the place of this rank's next operation, for an adapter that cannot make its arguments: the other ranks'
+  /// calls throw `reason`, nothing has moved, and the buffer goes on, as if the operation itself had been refused. The
+  /// caller then throws its reason. Throws kState where the operation would.
+  void refuse(const Error& reason);
+
   /// The point reached by the caller's stream. On the host that is now: a complete event.
   [[nodiscard]] Event capture(Stream stream = {});
+  /// The stream that the operations' kernels run on; the default one on the host. Operations are queued on it while
+  /// they run, not when they are called: what must come after one waits for its event.
+  [[nodiscard]] Stream communication_stream() const;
 
   /// Phases of the last finished throughput operation of this rank, in microseconds, for tools and tests. A combine's
   /// place is its staging; a dispatch's layout includes checking its arguments and waiting for previous_event.

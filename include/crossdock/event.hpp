@@ -6,6 +6,7 @@
 #include <memory>
 
 #include <crossdock/export.hpp>
+#include <crossdock/types.hpp>
 
 namespace crossdock {
 
@@ -28,5 +29,9 @@ class CROSSDOCK_EXPORT Event {
  private:
   std::shared_ptr<State> state_;
 };
+
+/// The point that a stream has reached: what was queued on it before the call. A complete event for the host's, and for
+/// a stream with nothing left to do. Needs no buffer. Throws kUnsupported for a device that this build cannot serve.
+[[nodiscard]] CROSSDOCK_EXPORT Event capture_stream(const Stream& stream);
 
 }  // namespace crossdock

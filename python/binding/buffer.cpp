@@ -8,9 +8,13 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <crossdock/error.hpp>
+
 #include "binding.hpp"
+#include "device.hpp"
 #include "python_buffer.hpp"
 
 namespace crossdock::python {
@@ -21,14 +25,15 @@ using namespace nb::literals;
 
 void initialize(PythonBuffer* buffer, const std::shared_ptr<Bootstrap>& bootstrap, std::size_t arena_bytes,
                 int max_experts, int ranks_per_node, double timeout, double setup_timeout, HugePages huge_pages,
-                bool mask_lost_ranks) {
+                bool mask_lost_ranks, const nb::object& device) {
   const BufferOptions options{.arena_bytes = arena_bytes,
                               .max_experts = max_experts,
                               .ranks_per_node = ranks_per_node,
                               .timeout = from_seconds(timeout),
                               .setup_timeout = from_seconds(setup_timeout),
                               .mask_lost_ranks = mask_lost_ranks,
-                              .huge_pages = huge_pages};
+                              .huge_pages = huge_pages,
+                              .device = to_device(device)};
   const nb::gil_scoped_release no_gil;
   new (buffer) PythonBuffer(bootstrap, options);
 }
@@ -52,6 +57,10 @@ void bind_properties(nb::class_<PythonBuffer>& buffer) {
       .def_prop_ro(
           "arena_bytes_free", [](const PythonBuffer& self) { return self.look().arena_bytes_free(); },
           "Bytes of this rank's arena that no tensor holds; they need not be contiguous.")
+      .def(
+          "arena", [](const PythonBuffer& self) { return self.look().arena(); },
+          "The whole arena, uint8 [arena_bytes_total], for looking at: what is written there ends up in received "
+          "tensors.")
       .def_prop_ro("arena_bytes_total", [](const PythonBuffer& self) { return self.look().arena_bytes_total(); })
       .def(
           "local_experts",
@@ -60,6 +69,15 @@ void bind_properties(nb::class_<PythonBuffer>& buffer) {
             return std::pair(range.begin, range.count);
           },
           "num_experts"_a, "First global id and number of the experts of this rank.")
+      .def_prop_ro(
+          "device", [](const PythonBuffer& self) { return name_of(self.device()); }, "\"cpu\" or \"cuda:0\", ...")
+      .def_prop_ro(
+          "communication_stream",
+          [](const PythonBuffer& self) {
+            return reinterpret_cast<std::uintptr_t>(self.look().communication_stream().native);
+          },
+          "Address of the stream that kernels run on; 0 on a CPU. What must come after an operation waits for its "
+          "event, not for this stream.")
       .def_prop_ro("last_phase_times", [](const PythonBuffer& self) { return self.look().last_phase_times(); });
 }
 
@@ -95,18 +113,31 @@ void bind_buffer(nb::module_& module) {
   buffer.def(
       "__init__", &initialize, "bootstrap"_a, "arena_bytes"_a, nb::kw_only(), "max_experts"_a = 2048,
       "ranks_per_node"_a = 0, "timeout"_a = 100.0, "setup_timeout"_a = 100.0, "huge_pages"_a = HugePages::kAuto,
-      "mask_lost_ranks"_a = false,
+      "mask_lost_ranks"_a = false, "device"_a = "cpu",
       "arena_bytes: where received rows live; get_arena_size_hint says how many an operation needs.\n"
       "ranks_per_node: 0 means all. timeout: seconds for each half of an operation; setup_timeout: for this call.\n"
-      "mask_lost_ranks: a rank that dies, leaves or misses a deadline is masked instead of breaking the buffer.");
+      "mask_lost_ranks: a rank that dies, leaves or misses a deadline is masked instead of breaking the buffer.\n"
+      "device: where all tensors are: \"cpu\", \"cuda\" (the first), \"cuda:1\", ..., or a torch.device.");
   bind_properties(buffer);
   bind_throughput(buffer);
   bind_low_latency(buffer);
   bind_masks(buffer);
   buffer
       .def(
-          "capture", [](PythonBuffer& self) { return self.run([](Buffer& b) { return b.capture(); }); },
-          "The point reached by the caller.")
+          "capture",
+          [](PythonBuffer& self, const nb::object& stream) {
+            return self.run([&, native = to_stream(stream)](Buffer& b) { return b.capture(native); });
+          },
+          "stream"_a = nb::none(), "The point that a stream has reached; on a CPU a complete event.")
+      .def(
+          "refuse",
+          [](PythonBuffer& self, const std::string& message) {
+            const Error reason(ErrorCode::kInvalidArgument, message);
+            self.run([&](Buffer& b) { b.refuse(reason); });
+          },
+          "message"_a,
+          "Takes the place of this rank's next operation, for a caller that cannot make its arguments: the other "
+          "ranks' calls raise the message, and the buffer goes on.")
       .def(
           "destroy", [](PythonBuffer& self) { self.run([](Buffer& b) { b.destroy(); }); },
           "Leaves the group, after the asynchronous operations that are queued. Local and idempotent. Tensors from the "

@@ -55,18 +55,18 @@ PythonDispatchOutput low_latency_dispatch(PythonBuffer& self, const ArrayLike& x
                                           RowFormat format, const std::optional<ArrayLike>& stats,
                                           const OperationOptions& options) {
   const auto make_input = [&] {
-    return LowLatencyDispatchInput{
-        .x = to_tensor(x, "x"),
-        .topk_idx = to_tensor(topk_idx, "topk_idx"),
-        .num_max_dispatch_tokens_per_rank = num_max_dispatch_tokens_per_rank,
-        .num_experts = num_experts,
-        .format = format,
-        .cumulative_local_expert_recv_stats = to_optional_tensor(stats, "cumulative_local_expert_recv_stats")};
+    return LowLatencyDispatchInput{.x = to_tensor(x, "x", options.stream),
+                                   .topk_idx = to_tensor(topk_idx, "topk_idx", options.stream),
+                                   .num_max_dispatch_tokens_per_rank = num_max_dispatch_tokens_per_rank,
+                                   .num_experts = num_experts,
+                                   .format = format,
+                                   .cumulative_local_expert_recv_stats =
+                                       to_optional_tensor(stats, "cumulative_local_expert_recv_stats", options.stream)};
   };
   const auto body = [&](Buffer& buffer, const LowLatencyDispatchInput& input) {
     return buffer.low_latency_dispatch(input, options);
   };
-  auto output = self.run_operation<LowLatencyDispatchInput>(make_input, body);
+  auto output = self.run_operation<LowLatencyDispatchInput>("low_latency_dispatch", make_input, body);
   auto hook = to_python(std::exchange(output.hook, ReceiveHook()), self);
   return {std::move(output), std::move(hook)};
 }
@@ -76,18 +76,18 @@ PythonCombineOutput low_latency_combine(PythonBuffer& self, const ArrayLike& x, 
                                         const std::optional<ArrayLike>& out, bool zero_copy, bool use_logfmt,
                                         const OperationOptions& options) {
   const auto make_input = [&] {
-    return LowLatencyCombineInput{.x = to_tensor(x, "x"),
-                                  .topk_weights = to_tensor(topk_weights, "topk_weights"),
+    return LowLatencyCombineInput{.x = to_tensor(x, "x", options.stream),
+                                  .topk_weights = to_tensor(topk_weights, "topk_weights", options.stream),
                                   .handle = handle,
-                                  .topk_idx = to_optional_tensor(topk_idx, "topk_idx"),
-                                  .out = to_optional_tensor(out, "out"),
+                                  .topk_idx = to_optional_tensor(topk_idx, "topk_idx", options.stream),
+                                  .out = to_optional_tensor(out, "out", options.stream),
                                   .zero_copy = zero_copy,
                                   .use_logfmt = use_logfmt};
   };
   const auto body = [&](Buffer& buffer, const LowLatencyCombineInput& input) {
     return buffer.low_latency_combine(input, options);
   };
-  auto output = self.run_operation<LowLatencyCombineInput>(make_input, body);
+  auto output = self.run_operation<LowLatencyCombineInput>("low_latency_combine", make_input, body);
   auto hook = to_python(std::exchange(output.hook, ReceiveHook()), self);
   return {std::move(output), std::move(hook)};
 }

@@ -16,7 +16,7 @@ using namespace nb::literals;
 
 DispatchLayout get_dispatch_layout(PythonBuffer& self, const ArrayLike& topk_idx, int num_experts,
                                    const OperationOptions& options) {
-  const Tensor ids = to_tensor(topk_idx, "topk_idx");
+  const Tensor ids = to_tensor(topk_idx, "topk_idx", options.stream);
   return self.run([&](Buffer& buffer) { return buffer.get_dispatch_layout(ids, num_experts, options); });
 }
 
@@ -27,33 +27,35 @@ DispatchOutput dispatch(PythonBuffer& self, const ArrayLike& x, const std::optio
                         const std::optional<ArrayLike>& stats, const std::optional<Config>& config,
                         const OperationOptions& options) {
   const auto make_input = [&] {
-    return DispatchInput{
-        .x = to_tensor(x, "x"),
-        .x_scales = to_optional_tensor(x_scales, "x_scales"),
-        .topk_idx = to_optional_tensor(topk_idx, "topk_idx"),
-        .topk_weights = to_optional_tensor(topk_weights, "topk_weights"),
-        .layout = layout,
-        .num_experts = num_experts,
-        .expert_alignment = expert_alignment,
-        .num_worst_tokens = num_worst_tokens,
-        .cumulative_local_expert_recv_stats = to_optional_tensor(stats, "cumulative_local_expert_recv_stats"),
-        .config = config};
+    return DispatchInput{.x = to_tensor(x, "x", options.stream),
+                         .x_scales = to_optional_tensor(x_scales, "x_scales", options.stream),
+                         .topk_idx = to_optional_tensor(topk_idx, "topk_idx", options.stream),
+                         .topk_weights = to_optional_tensor(topk_weights, "topk_weights", options.stream),
+                         .layout = layout,
+                         .num_experts = num_experts,
+                         .expert_alignment = expert_alignment,
+                         .num_worst_tokens = num_worst_tokens,
+                         .cumulative_local_expert_recv_stats =
+                             to_optional_tensor(stats, "cumulative_local_expert_recv_stats", options.stream),
+                         .config = config};
   };
-  return self.run_operation<DispatchInput>(
-      make_input, [&](Buffer& buffer, const DispatchInput& input) { return buffer.dispatch(input, options); });
+  return self.run_operation<DispatchInput>("dispatch", make_input, [&](Buffer& buffer, const DispatchInput& input) {
+    return buffer.dispatch(input, options);
+  });
 }
 
 DispatchOutput dispatch_cached(PythonBuffer& self, const ArrayLike& x, const DispatchHandle& handle,
                                const std::optional<ArrayLike>& x_scales, const std::optional<Config>& config,
                                const OperationOptions& options) {
   const auto make_input = [&] {
-    return CachedDispatchInput{.x = to_tensor(x, "x"),
-                               .x_scales = to_optional_tensor(x_scales, "x_scales"),
+    return CachedDispatchInput{.x = to_tensor(x, "x", options.stream),
+                               .x_scales = to_optional_tensor(x_scales, "x_scales", options.stream),
                                .handle = handle,
                                .config = config};
   };
   return self.run_operation<CachedDispatchInput>(
-      make_input, [&](Buffer& buffer, const CachedDispatchInput& input) { return buffer.dispatch(input, options); });
+      "cached dispatch", make_input,
+      [&](Buffer& buffer, const CachedDispatchInput& input) { return buffer.dispatch(input, options); });
 }
 
 CombineOutput combine(PythonBuffer& self, const ArrayLike& x, const DispatchHandle& handle,
@@ -61,16 +63,16 @@ CombineOutput combine(PythonBuffer& self, const ArrayLike& x, const DispatchHand
                       const std::optional<ArrayLike>& bias_1, const std::optional<ArrayLike>& out,
                       const std::optional<Config>& config, const OperationOptions& options) {
   const auto make_input = [&] {
-    return CombineInput{.x = to_tensor(x, "x"),
+    return CombineInput{.x = to_tensor(x, "x", options.stream),
                         .handle = handle,
-                        .topk_weights = to_optional_tensor(topk_weights, "topk_weights"),
-                        .bias_0 = to_optional_tensor(bias_0, "bias_0"),
-                        .bias_1 = to_optional_tensor(bias_1, "bias_1"),
-                        .out = to_optional_tensor(out, "out"),
+                        .topk_weights = to_optional_tensor(topk_weights, "topk_weights", options.stream),
+                        .bias_0 = to_optional_tensor(bias_0, "bias_0", options.stream),
+                        .bias_1 = to_optional_tensor(bias_1, "bias_1", options.stream),
+                        .out = to_optional_tensor(out, "out", options.stream),
                         .config = config};
   };
   return self.run_operation<CombineInput>(
-      make_input, [&](Buffer& buffer, const CombineInput& input) { return buffer.combine(input, options); });
+      "combine", make_input, [&](Buffer& buffer, const CombineInput& input) { return buffer.combine(input, options); });
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 
 #include <nanobind/nanobind.h>
 
@@ -21,7 +22,7 @@ namespace nb = nanobind;
 class PythonBuffer {
  public:
   PythonBuffer(const std::shared_ptr<Bootstrap>& bootstrap, const BufferOptions& options)
-      : buffer_(bootstrap, options) {}
+      : buffer_(bootstrap, options), device_(options.device) {}
   /// Releases the GIL, because the end of the buffer waits for its worker.
   ~PythonBuffer() {
     const nb::gil_scoped_release no_gil;
@@ -37,31 +38,34 @@ class PythonBuffer {
     const std::lock_guard lock(*mutex_);
     return body(buffer_);
   }
-  /// Makes the arguments of an operation with the GIL, then runs it without. If they cannot be made, the operation is
-  /// called with none at all, which it refuses: so the other ranks, which wait in it, hear of it at once.
+  /// Makes the arguments of an operation with the GIL, then runs it without. If they cannot be made, the other ranks,
+  /// which wait in the operation, hear why, and so does the caller.
   template <class Input, class MakeInput, class Body>
-  auto run_operation(MakeInput make_input, Body body) {
+  auto run_operation(const char* operation, MakeInput make_input, Body body) {
     std::optional<Input> input;
     try {
       input.emplace(make_input());
-    } catch (const std::exception&) {
-      refuse<Input>(body);
-      throw;
+    } catch (const std::exception& error) {
+      refuse(operation, error);
     }
     return run([&](Buffer& buffer) { return body(buffer, *input); });
   }
   /// What takes no time and changes nothing.
   [[nodiscard]] const Buffer& look() const { return buffer_; }
+  [[nodiscard]] Device device() const { return device_; }
   /// For hooks, which outlive the call and may outlive the buffer.
   [[nodiscard]] const std::shared_ptr<std::mutex>& mutex() const { return mutex_; }
 
  private:
-  template <class Input, class Body>
-  void refuse(Body body) {
+  [[noreturn]] void refuse(const char* operation, const std::exception& error) {
+    const int rank = buffer_.rank();
+    const Error reason(ErrorCode::kInvalidArgument,
+                       "rank " + std::to_string(rank) + ": " + operation + ": " + error.what());
     try {
-      run([&](Buffer& buffer) { static_cast<void>(body(buffer, Input{})); });
-    } catch (const Error&) {  // as it must be; the caller throws what was really wrong
+      run([&](Buffer& buffer) { buffer.refuse(reason); });
+    } catch (const Error&) {  // there is nobody to tell: the buffer is broken or destroyed
     }
+    throw Error(reason).with_rank(rank);
   }
   void destroy() {
     const std::lock_guard lock(*mutex_);
@@ -69,6 +73,7 @@ class PythonBuffer {
   }
 
   Buffer buffer_;
+  Device device_;
   std::shared_ptr<std::mutex> mutex_ = std::make_shared<std::mutex>();
 };
 

@@ -10,6 +10,7 @@
 #include <crossdock/buffer.hpp>
 
 #include "binding.hpp"
+#include "device.hpp"
 #include "tensor.hpp"
 
 namespace crossdock::python {
@@ -20,13 +21,15 @@ using namespace nb::literals;
 
 void initialize_options(OperationOptions* options, Completion completion, Allocation allocation,
                         std::optional<Event> previous_event, std::optional<double> timeout,
-                        const std::optional<ArrayLike>& wait_recv_cost_stats) {
-  new (options)
-      OperationOptions{.completion = completion,
-                       .allocation = allocation,
-                       .previous_event = std::move(previous_event),
-                       .timeout = timeout ? std::optional(from_seconds(*timeout)) : std::nullopt,
-                       .wait_recv_cost_stats = to_optional_tensor(wait_recv_cost_stats, "wait_recv_cost_stats")};
+                        const std::optional<ArrayLike>& wait_recv_cost_stats, const nb::object& stream) {
+  const Stream native = to_stream(stream);
+  new (options) OperationOptions{
+      .completion = completion,
+      .allocation = allocation,
+      .previous_event = std::move(previous_event),
+      .timeout = timeout ? std::optional(from_seconds(*timeout)) : std::nullopt,
+      .stream = native,
+      .wait_recv_cost_stats = to_optional_tensor(wait_recv_cost_stats, "wait_recv_cost_stats", native)};
 }
 
 void bind_options(nb::module_& module) {
@@ -42,14 +45,26 @@ void bind_options(nb::module_& module) {
       .def("is_complete", &Event::is_complete, "True once the operation has ended, well or badly. Never blocks.")
       .def("wait", &Event::wait, nb::call_guard<nb::gil_scoped_release>(),
            "Blocks until the operation has ended, and raises the Error with which it ended, if any.");
+  module.def(
+      "capture_stream",
+      [](const nb::object& device, const nb::object& stream) {
+        const Stream native = to_stream(stream, to_device(device));
+        const nb::gil_scoped_release no_gil;
+        return capture_stream(native);
+      },
+      "device"_a, "stream"_a = nb::none(),
+      "The point that a stream of a device has reached: an event that is complete once what was queued before is "
+      "done.");
   nb::class_<OperationOptions>(
       module, "OperationOptions",
       "How one operation runs. May differ between ranks.\n\n"
       "timeout: seconds. wait_recv_cost_stats: int64 [ranks], to which the nanoseconds are added "
-      "that this rank waits for each.")
+      "that this rank waits for each. stream: of the caller, for a buffer on a CUDA device: the operation starts after "
+      "what is queued on it, where arrays are expected too. An address, or a stream of torch or of what has "
+      "__cuda_stream__; None is the default stream.")
       .def("__init__", &initialize_options, nb::kw_only(), "completion"_a = Completion::kSynchronous,
            "allocation"_a = Allocation::kCallerStream, "previous_event"_a = nb::none(), "timeout"_a = nb::none(),
-           "wait_recv_cost_stats"_a = nb::none());
+           "wait_recv_cost_stats"_a = nb::none(), "stream"_a = nb::none());
 }
 
 void bind_layout(nb::module_& module) {

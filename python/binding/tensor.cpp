@@ -11,6 +11,7 @@
 #include <crossdock/error.hpp>
 
 #include "binding.hpp"
+#include "device.hpp"
 #include "dtype.hpp"
 
 namespace crossdock::python {
@@ -75,13 +76,20 @@ std::shared_ptr<void> keep_alive(nb::ndarray<nb::ro> array) {
           }};
 }
 
-Tensor from_dlpack(const nb::object& object, const char* name) {
+/// The same memory, of which its framework knows that `stream` is about to use it.
+nb::ndarray<nb::ro> export_to(const nb::object& object, const Stream& stream) {
+  return nb::cast<nb::ndarray<nb::ro>>(object.attr("__dlpack__")(nb::arg("stream") = dlpack_number(stream)));
+}
+
+Tensor from_dlpack(const nb::object& object, const char* name, const Stream& stream) {
   nb::ndarray<nb::ro> array;
   if (!nb::try_cast(object, array)) {
     refuse(name, "is a " + type_of(object) +
                      ", allowed is what has memory on the CPU or a CUDA device: a crossdock.Tensor, a numpy array, or "
                      "what can be exported through DLPack (not, for example, a torch tensor that requires a gradient)");
   }
+  const Device device = device_of(array, name);
+  if (device.type == DeviceType::kCuda) array = export_to(object, stream);
   const std::optional<DataType> dtype = data_type_of(array.dtype());
   if (!dtype) {
     refuse_dtype(name, "of DLPack code " + std::to_string(array.dtype().code) + " with " +
@@ -90,24 +98,21 @@ Tensor from_dlpack(const nb::object& object, const char* name) {
   const std::span<const std::int64_t> shape(array.shape_ptr(), array.ndim());
   auto* const data = static_cast<std::byte*>(array.data_handle()) + array.byte_offset();
   const std::vector<std::int64_t> strides(array.stride_ptr(), array.stride_ptr() + array.ndim());
-  const Device device = device_of(array, name);
   return with_strides(Tensor::own(keep_alive(std::move(array)), data, *dtype, shape, device), strides.data());
 }
 
 }  // namespace
 
-Tensor to_tensor(const nb::object& object, const char* name) {
+Tensor to_tensor(const nb::object& object, const char* name, const Stream& stream) {
   Tensor* tensor = nullptr;
   if (nb::try_cast(object, tensor, false) && tensor != nullptr) return *tensor;
   if (nb::hasattr(object, "__array_interface__") && nb::hasattr(object, "dtype")) {
     return from_array_interface(object, name);
   }
-  return from_dlpack(object, name);
+  return from_dlpack(object, name, stream);
 }
 
 Tensor with_strides(const Tensor& tensor, const std::int64_t* strides) {
-  // torch calls every tensor without elements contiguous, whatever its strides: one that was expanded keeps zeros.
-  if (tensor.num_elements() == 0) return tensor;
   switch (tensor.dimensions()) {
     case 1: return tensor.with_strides({strides[0]});
     case 2: return tensor.with_strides({strides[0], strides[1]});

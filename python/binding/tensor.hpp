@@ -22,15 +22,16 @@ class ArrayLike : public nb::object {
   static bool check_(nb::handle) { return true; }
 };
 
-/// The memory of `object`, kept alive by it. `name` is the argument's, for messages.
+/// The memory of `object`, kept alive by it. `name` is the argument's, for messages. What its framework has queued for
+/// memory of a device comes before what is queued on `stream` from now on.
 /// Throws kInvalidArgument for an object without memory, or of a dtype that crossdock does not know.
-[[nodiscard]] Tensor to_tensor(const nb::object& object, const char* name);
+[[nodiscard]] Tensor to_tensor(const nb::object& object, const char* name, const Stream& stream = {});
 
 /// The same for what may be None.
-[[nodiscard]] inline std::optional<Tensor> to_optional_tensor(const std::optional<ArrayLike>& object,
-                                                              const char* name) {
+[[nodiscard]] inline std::optional<Tensor> to_optional_tensor(const std::optional<ArrayLike>& object, const char* name,
+                                                              const Stream& stream = {}) {
   if (!object || object->is_none()) return std::nullopt;
-  return to_tensor(*object, name);
+  return to_tensor(*object, name, stream);
 }
 
 /// `tensor` with strides in elements, one for each dimension.

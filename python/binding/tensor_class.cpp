@@ -11,7 +11,10 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <crossdock/error.hpp>
+
 #include "binding.hpp"
+#include "device.hpp"
 #include "dtype.hpp"
 #include "tensor.hpp"
 
@@ -45,6 +48,10 @@ nb::object dlpack(const nb::object& self, const nb::kwargs& arguments) {
 
 nb::object to_numpy(const nb::object& self) {
   const auto& tensor = nb::cast<const Tensor&>(self);
+  if (tensor.device().type != DeviceType::kHost) {
+    throw Error(ErrorCode::kUnsupported,
+                "numpy() of a tensor on " + name_of(tensor.device()) + ": numpy has arrays on the CPU only");
+  }
   if (!needs_ml_dtypes(tensor.dtype())) {
     return nb::cast(to_framework<nb::numpy>(tensor, self, dlpack_of(tensor.dtype())));
   }
@@ -79,10 +86,6 @@ nb::tuple to_tuple(const Tensor& tensor, std::int64_t (Tensor::*member)(int) con
   return nb::tuple(items);
 }
 
-std::string device_name(const Tensor& tensor) {
-  return tensor.device().type == DeviceType::kHost ? "cpu" : "cuda:" + std::to_string(tensor.device().index);
-}
-
 void bind_dtypes(nb::module_& module) {
   auto dtypes = nb::enum_<DataType>(module, "DataType", "Element types, by numpy's and ml_dtypes' names.");
   for (const DataTypeEntry& entry : kDataTypes) dtypes.value(entry.numpy_name.data(), entry.dtype);
@@ -97,7 +100,8 @@ void bind_tensor(nb::module_& module) {
       "Memory with a dtype, a shape and strides: the form in which crossdock returns results.\n\n"
       "A received tensor is a piece of the buffer's arena, which is given back when this object and all arrays made of "
       "it are gone. It is exported without a copy by numpy(), torch(), and to everything that takes DLPack "
-      "(numpy.from_dlpack, jax.dlpack.from_dlpack, torch.from_dlpack).")
+      "(numpy.from_dlpack, jax.dlpack.from_dlpack, torch.from_dlpack, cupy.from_dlpack). Once the operation has ended "
+      "it may be used on any stream.")
       .def_static(
           "borrow", &borrow, "data_ptr"_a, "dtype"_a, "shape"_a, "strides"_a = nb::none(),
           "owner"_a.none() = nb::none(), "cuda_device"_a = -1,
@@ -107,7 +111,8 @@ void bind_tensor(nb::module_& module) {
       .def_prop_ro("shape", [](const Tensor& self) { return to_tuple(self, &Tensor::size); })
       .def_prop_ro(
           "strides", [](const Tensor& self) { return to_tuple(self, &Tensor::stride); }, "In elements.")
-      .def_prop_ro("device", &device_name, "\"cpu\" or \"cuda:0\", ...")
+      .def_prop_ro(
+          "device", [](const Tensor& self) { return name_of(self.device()); }, "\"cpu\" or \"cuda:0\", ...")
       .def_prop_ro("nbytes", &Tensor::num_bytes)
       .def("data_ptr", [](const Tensor& self) { return reinterpret_cast<std::uintptr_t>(self.data()); })
       .def("first", &Tensor::first, "count"_a, "The first entries along dimension 0, sharing the memory.")

@@ -158,7 +158,7 @@ class Tensor:
     """
     Memory with a dtype, a shape and strides: the form in which crossdock returns results.
 
-    A received tensor is a piece of the buffer's arena, which is given back when this object and all arrays made of it are gone. It is exported without a copy by numpy(), torch(), and to everything that takes DLPack (numpy.from_dlpack, jax.dlpack.from_dlpack, torch.from_dlpack).
+    A received tensor is a piece of the buffer's arena, which is given back when this object and all arrays made of it are gone. It is exported without a copy by numpy(), torch(), and to everything that takes DLPack (numpy.from_dlpack, jax.dlpack.from_dlpack, torch.from_dlpack, cupy.from_dlpack). Once the operation has ended it may be used on any stream.
     """
 
     @staticmethod
@@ -275,14 +275,19 @@ class Event:
         Blocks until the operation has ended, and raises the Error with which it ended, if any.
         """
 
+def capture_stream(device: object, stream: object | None = None) -> Event:
+    """
+    The point that a stream of a device has reached: an event that is complete once what was queued before is done.
+    """
+
 class OperationOptions:
     """
     How one operation runs. May differ between ranks.
 
-    timeout: seconds. wait_recv_cost_stats: int64 [ranks], to which the nanoseconds are added that this rank waits for each.
+    timeout: seconds. wait_recv_cost_stats: int64 [ranks], to which the nanoseconds are added that this rank waits for each. stream: of the caller, for a buffer on a CUDA device: the operation starts after what is queued on it, where arrays are expected too. An address, or a stream of torch or of what has __cuda_stream__; None is the default stream.
     """
 
-    def __init__(self, *, completion: Completion = Completion.SYNCHRONOUS, allocation: Allocation = Allocation.CALLER_STREAM, previous_event: Event | None = None, timeout: float | None = None, wait_recv_cost_stats: crossdock.typing.ArrayLike | None = None) -> None: ...
+    def __init__(self, *, completion: Completion = Completion.SYNCHRONOUS, allocation: Allocation = Allocation.CALLER_STREAM, previous_event: Event | None = None, timeout: float | None = None, wait_recv_cost_stats: crossdock.typing.ArrayLike | None = None, stream: object | None = None) -> None: ...
 
 class DispatchLayout:
     """Where the tokens of a rank go."""
@@ -541,11 +546,12 @@ class Buffer:
     Collective: the constructor and the operations are called by all ranks in the same order. Threads: calls of several threads come one after the other. The GIL is released while a call works or waits.
     """
 
-    def __init__(self, bootstrap: Bootstrap, arena_bytes: int, *, max_experts: int = 2048, ranks_per_node: int = 0, timeout: float = 100.0, setup_timeout: float = 100.0, huge_pages: HugePages = HugePages.AUTO, mask_lost_ranks: bool = False) -> None:
+    def __init__(self, bootstrap: Bootstrap, arena_bytes: int, *, max_experts: int = 2048, ranks_per_node: int = 0, timeout: float = 100.0, setup_timeout: float = 100.0, huge_pages: HugePages = HugePages.AUTO, mask_lost_ranks: bool = False, device: object = 'cpu') -> None:
         """
         arena_bytes: where received rows live; get_arena_size_hint says how many an operation needs.
         ranks_per_node: 0 means all. timeout: seconds for each half of an operation; setup_timeout: for this call.
         mask_lost_ranks: a rank that dies, leaves or misses a deadline is masked instead of breaking the buffer.
+        device: where all tensors are: "cpu", "cuda" (the first), "cuda:1", ..., or a torch.device.
         """
 
     @property
@@ -564,11 +570,26 @@ class Buffer:
         Bytes of this rank's arena that no tensor holds; they need not be contiguous.
         """
 
+    def arena(self) -> Tensor:
+        """
+        The whole arena, uint8 [arena_bytes_total], for looking at: what is written there ends up in received tensors.
+        """
+
     @property
     def arena_bytes_total(self) -> int: ...
 
     def local_experts(self, num_experts: int) -> tuple[int, int]:
         """First global id and number of the experts of this rank."""
+
+    @property
+    def device(self) -> str:
+        """"cpu" or "cuda:0", ..."""
+
+    @property
+    def communication_stream(self) -> int:
+        """
+        Address of the stream that kernels run on; 0 on a CPU. What must come after an operation waits for its event, not for this stream.
+        """
 
     @property
     def last_phase_times(self) -> PhaseTimes: ...
@@ -648,8 +669,13 @@ class Buffer:
     def clear_masks(self) -> None:
         """Lets all masked ranks in again, from the next operation on."""
 
-    def capture(self) -> Event:
-        """The point reached by the caller."""
+    def capture(self, stream: object | None = None) -> Event:
+        """The point that a stream has reached; on a CPU a complete event."""
+
+    def refuse(self, message: str) -> None:
+        """
+        Takes the place of this rank's next operation, for a caller that cannot make its arguments: the other ranks' calls raise the message, and the buffer goes on.
+        """
 
     def destroy(self) -> None:
         """

@@ -11,7 +11,7 @@ import torch
 
 import crossdock
 from crossdock import deep_ep
-from crossdock.deep_ep import sizes
+from crossdock.deep_ep import devices, sizes
 from crossdock.deep_ep.tensors import to_core, to_torch
 from crossdock.deep_ep.utils import math
 from ranks import run_threads
@@ -66,7 +66,7 @@ def test_refusals_are_heard_of_everywhere_and_the_buffer_goes_on(message: str, c
     def body(bootstrap: crossdock.Bootstrap) -> None:
         buffer = deep_ep.Buffer(bootstrap)
         start = time.monotonic()
-        with pytest.raises(crossdock.Error, match=message if buffer.rank == 1 else "rank 1") as caught:
+        with pytest.raises(crossdock.Error, match=f"rank 1: .*{message}") as caught:
             if buffer.rank == 1:
                 call(buffer)
             others = low_latency_combine if "low_latency_combine" in call.__code__.co_names else dispatch
@@ -178,12 +178,61 @@ def test_what_a_buffer_needs() -> None:
     with pytest.raises(ValueError, match="num_nvl_bytes is -1"):
         deep_ep.Buffer(None, -1)
     buffer = deep_ep.Buffer(crossdock.make_in_process_bootstraps(1)[0])
-    with pytest.raises(crossdock.Error) as caught:
-        buffer.get_local_buffer_tensor(torch.uint8)
-    assert caught.value.code is crossdock.ErrorCode.UNSUPPORTED
     assert deep_ep.Buffer.is_sm90_compiled() and buffer.get_comm_stream() is not None
     buffer.destroy()
     buffer.destroy()
+
+
+def test_local_buffer_tensor() -> None:
+    def body(bootstrap: crossdock.Bootstrap) -> None:
+        buffer = deep_ep.Buffer(bootstrap)
+        received = dispatch(buffer)[0]
+        whole = buffer.get_local_buffer_tensor(torch.uint8)
+        assert whole.shape == (buffer.runtime.arena_bytes_total,)
+        begin = (received.data_ptr() - whole.data_ptr()) // 2
+        rows = buffer.get_local_buffer_tensor(torch.bfloat16, received.shape, begin, use_rdma_buffer=True)
+        assert rows.data_ptr() == received.data_ptr() and torch.equal(rows, received)
+        elements = whole.numel() // 4
+        assert buffer.get_local_buffer_tensor(torch.int32, offset=3).shape == (elements - 3,)
+        with pytest.raises(ValueError, match=f"2 elements from {elements - 1} on, the buffer has {elements}"):
+            buffer.get_local_buffer_tensor(torch.int32, torch.Size([2]), elements - 1)
+        buffer.destroy()
+        assert torch.equal(rows, X), "the memory outlives the buffer"
+
+    run_threads(1, body)
+
+
+def test_choice_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(devices.DEVICE_VARIABLE, raising=False)
+    cpu = torch.device("cpu")
+    assert devices.choose_device("cpu") == cpu
+    if not torch.cuda.is_available():
+        assert devices.choose_device(None) == cpu
+    with pytest.raises(ValueError, match="device is meta"):
+        devices.choose_device("meta")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    assert devices.choose_device(None) == cpu
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "get_default_device", lambda: torch.device("cuda:3"))
+        assert devices.choose_device(None) == torch.device("cuda:3")
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    assert devices.choose_device(None) == torch.device("cuda:3")
+    assert devices.choose_device("cuda:1") == torch.device("cuda:1")
+    monkeypatch.setenv(devices.DEVICE_VARIABLE, "cpu")
+    assert devices.choose_device(None) == cpu
+    monkeypatch.setenv(devices.DEVICE_VARIABLE, "cuda:2")
+    assert devices.choose_device(None) == torch.device("cuda:2")
+
+
+def test_ranks_that_disagree_on_the_device_all_hear_of_it() -> None:
+    def body(bootstrap: crossdock.Bootstrap) -> None:
+        with pytest.raises(crossdock.Error, match="rank 0's buffer is for cpu, rank 1's for cuda") as caught:
+            deep_ep.Buffer(bootstrap, device="cuda:0" if bootstrap.rank == 1 else "cpu")
+        assert caught.value.code is crossdock.ErrorCode.MISMATCH and caught.value.rank == 1
+
+    run_threads(2, body)
 
 
 def test_arithmetic_of_utils() -> None:

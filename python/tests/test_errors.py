@@ -133,6 +133,11 @@ def test_construction() -> None:
     with pytest.raises(crossdock.Error) as caught:
         crossdock.Buffer(bootstrap, 0)
     assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+    with pytest.raises(crossdock.Error, match='device is "tpu", allowed are "cpu", "cuda"'):
+        crossdock.Buffer(bootstrap, 1 << 20, device="tpu")
+    with pytest.raises(crossdock.Error, match="DeviceType::kHost") as caught:
+        crossdock.Buffer(bootstrap, 1 << 20, device="cuda:77")
+    assert caught.value.code is ErrorCode.UNSUPPORTED
     with pytest.raises(crossdock.Error, match="-1"):
         crossdock.Config(-1)
     with pytest.raises(TypeError):

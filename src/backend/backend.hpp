@@ -163,6 +163,8 @@ class Backend {
   [[nodiscard]] virtual Tensor allocate(DataType dtype, std::span<const std::int64_t> shape) = 0;
   [[nodiscard]] virtual std::size_t arena_bytes_free() const = 0;
   [[nodiscard]] virtual std::size_t arena_bytes_total() const = 0;
+  /// This rank's arena as uint8 of one dimension; it keeps the memory alive.
+  [[nodiscard]] virtual Tensor arena() const = 0;
   [[nodiscard]] virtual bool is_broken() const = 0;
   /// Leaves the group, telling the peers. Local, immediate, idempotent.
   virtual void close() noexcept = 0;

@@ -31,6 +31,9 @@ class LocalDevice {
 
   /// The point that the stream has reached now: what was queued on it before. Complete at once on the host.
   [[nodiscard]] virtual Event capture(const Stream& stream) = 0;
+
+  /// What kernels are queued on; the default stream on the host.
+  [[nodiscard]] virtual Stream communication_stream() const = 0;
 };
 
 }  // namespace crossdock::backend

@@ -68,6 +68,7 @@ std::int64_t Tensor::num_elements() const noexcept {
 std::size_t Tensor::num_bytes() const noexcept { return static_cast<std::size_t>(num_elements()) * size_of(dtype_); }
 
 bool Tensor::is_contiguous() const noexcept {
+  if (num_elements() == 0) return true;  // whatever its strides: frameworks make it so
   std::int64_t expected = 1;
   for (int d = dimensions_ - 1; d >= 0; --d) {
     if (size(d) != 1 && stride(d) != expected) return false;

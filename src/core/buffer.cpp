@@ -26,6 +26,7 @@ const Topology& Buffer::topology() const noexcept { return impl_->topology(); }
 bool Buffer::is_available() const noexcept { return impl_->is_available(); }
 std::size_t Buffer::arena_bytes_free() const { return impl_->backend().arena_bytes_free(); }
 std::size_t Buffer::arena_bytes_total() const noexcept { return impl_->arena_bytes_total(); }
+Tensor Buffer::arena() const { return impl_->backend().arena(); }
 Buffer::ExpertRange Buffer::local_experts(int num_experts) const { return impl_->local_experts(num_experts); }
 
 DispatchLayout Buffer::get_dispatch_layout(const Tensor& topk_idx, int num_experts, const OperationOptions& options) {
@@ -61,7 +62,9 @@ void Buffer::clean_low_latency_buffer(std::int64_t num_max_dispatch_tokens_per_r
 
 Tensor Buffer::next_combine_buffer(const LowLatencyHandle& handle) { return impl_->next_combine_buffer(handle); }
 
+void Buffer::refuse(const Error& reason) { impl_->refuse(reason); }
 Event Buffer::capture(Stream stream) { return impl_->capture(stream); }
+Stream Buffer::communication_stream() const { return impl_->communication_stream(); }
 void Buffer::mask_rank(int rank, bool masked) { impl_->mask_rank(rank, masked); }
 std::vector<int> Buffer::masked_ranks() const { return impl_->masked_ranks(); }
 void Buffer::clear_masks() { impl_->clear_masks(); }

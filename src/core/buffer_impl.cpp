@@ -256,6 +256,11 @@ Tensor Buffer::Impl::combine_input(const DispatchHandle& handle, std::int64_t hi
   }
 }
 
+void Buffer::Impl::refuse(const Error& reason) {
+  const std::uint64_t epoch = next_epoch("refuse");
+  backend_->refuse(epoch, reason, Deadline(options_.timeout));
+}
+
 void Buffer::Impl::mask_rank(int rank, bool masked) {
   static_cast<void>(backend());
   require(rank >= 0 && rank < topology_.num_ranks, "rank {}: mask_rank: rank is {}, 0 to {} are allowed", rank_, rank,

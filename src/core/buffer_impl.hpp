@@ -44,7 +44,9 @@ class Buffer::Impl {
   [[nodiscard]] LowLatencyCombineOutput low_latency_combine(const LowLatencyCombineInput& input,
                                                             const OperationOptions& options);
   [[nodiscard]] Tensor next_combine_buffer(const LowLatencyHandle& handle);
+  void refuse(const Error& reason);
   [[nodiscard]] Event capture(const Stream& stream) { return local_device_->capture(stream); }
+  [[nodiscard]] Stream communication_stream() const { return local_device_->communication_stream(); }
   void mask_rank(int rank, bool masked);
   [[nodiscard]] std::vector<int> masked_ranks() const { return backend().masked_ranks(); }
   void clear_masks();

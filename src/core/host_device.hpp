@@ -18,6 +18,7 @@ class HostDevice final : public backend::LocalDevice {
   [[nodiscard]] DispatchLayout compute_layout(const Tensor& topk_idx, int num_experts) override;
   void plan(const DispatchInput& input, DispatchHandle::State& state) override;
   [[nodiscard]] Event capture(const Stream& /*stream*/) override { return Event(); }
+  [[nodiscard]] Stream communication_stream() const override { return {}; }
 
  private:
   Topology topology_;

@@ -93,12 +93,12 @@ void check_low_latency_combine(const LowLatencyCombineInput& input, const LowLat
           "x is {}, bfloat16 [{}, {}, {}] is allowed, as the dispatch's rows", x, num_local_experts, places,
           handle.hidden);
   require(x.is_contiguous(), "x must be contiguous (row-major)");
-  require(x.device() == limits.device, "x lies on another device than the buffer's");
+  check_device(x, "x", limits);
   const auto check_tokens = [&](const Tensor& tensor, const char* name, DataType dtype, std::int64_t columns) {
     require(tensor.dtype() == dtype && tensor.dimensions() == 2 && tensor.size(0) == handle.num_tokens &&
                 tensor.size(1) == columns && tensor.is_contiguous(),
             "{} is {}, contiguous {} [{}, {}] is allowed", name, tensor, name_of(dtype), handle.num_tokens, columns);
-    require(tensor.device() == limits.device, "{} lies on another device than the buffer's", name);
+    check_device(tensor, name, limits);
   };
   check_tokens(input.topk_weights, "topk_weights", DataType::kFloat32, handle.num_topk);
   require(!(input.zero_copy && input.use_logfmt),

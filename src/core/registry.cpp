@@ -7,6 +7,15 @@
 
 namespace crossdock {
 
+Event capture_stream(const Stream& stream) {
+  switch (stream.device.type) {
+    case DeviceType::kHost: return Event();
+    case DeviceType::kCuda: return cuda::capture_stream(stream);
+  }
+  throw make_error(ErrorCode::kUnsupported, "there is no backend for device type {}",
+                   static_cast<int>(stream.device.type));
+}
+
 BufferParts make_buffer_parts(Bootstrap& bootstrap, const BufferOptions& options, const Topology& topology) {
   switch (options.device.type) {
     case DeviceType::kHost: return {std::make_unique<HostDevice>(topology), host::make_backend(bootstrap, options)};

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <string>
 
 #include "base/error.hpp"
 
@@ -9,8 +10,8 @@ namespace crossdock {
 
 namespace {
 
-void check_device(const Tensor& tensor, const char* name, const Limits& limits) {
-  require(tensor.device() == limits.device, "{} lies on another device than the buffer's", name);
+std::string describe(const Device& device) {
+  return device.type == DeviceType::kHost ? "the host" : fmt::format("CUDA device {}", device.index);
 }
 
 /// A matrix with that many rows, on the buffer's device.
@@ -25,6 +26,7 @@ void check_contiguous(const Tensor& tensor, const char* name) {
 }
 
 void check_rows_contiguous(const Tensor& tensor, const char* name) {
+  if (tensor.num_elements() == 0) return;  // no row, whatever the strides
   require(tensor.stride(1) == 1 || tensor.size(1) <= 1,
           "rows of {} must be contiguous: stride 1 in dimension 1, not {}", name, tensor.stride(1));
   require(tensor.stride(0) >= tensor.size(1) || tensor.size(0) <= 1, "rows of {} overlap: stride {} for {} elements",
@@ -112,6 +114,13 @@ void check_like_x(const Tensor& tensor, const char* name, const CombineInput& in
 }
 
 }  // namespace
+
+void check_device(const Tensor& tensor, const char* name, const Limits& limits) {
+  if (tensor.device() == limits.device) [[likely]]
+    return;
+  throw make_error(ErrorCode::kInvalidArgument, "{} lies on {}, but the buffer was made for {} (BufferOptions::device)",
+                   name, describe(tensor.device()), describe(limits.device));
+}
 
 void check_x(const Tensor& x, const Limits& limits) {
   require(x.dimensions() == 2, "x has {} dimensions, 2 are allowed: [tokens, hidden]", x.dimensions());

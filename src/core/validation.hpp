@@ -20,6 +20,7 @@ struct Limits {
 
 /// Of throughput operations, which have no hooks.
 void check_options(const OperationOptions& options, const Limits& limits);
+void check_device(const Tensor& tensor, const char* name, const Limits& limits);
 /// [tokens, hidden], rows contiguous.
 void check_x(const Tensor& x, const Limits& limits);
 void check_topk_idx(const Tensor& topk_idx, int num_experts, const Limits& limits);

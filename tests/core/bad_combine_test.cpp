@@ -78,7 +78,7 @@ const BadCombine kBadRows[] = {
      [](CombineInput& in) {
        in.x = Tensor::borrow(in.x.data(), in.x.dtype(), in.x.shape(), Device{DeviceType::kCuda, 0});
      },
-     {"x lies on another device"}},
+     {"x lies on CUDA device 0, but the buffer was made for the host"}},
     {"EmptyHandle", [](CombineInput& in) { in.handle = DispatchHandle(); }, {"the handle is empty"}},
 };
 

@@ -155,7 +155,7 @@ const BadDispatch kBadRows[] = {
      [](DispatchInput& in) {
        in.x = Tensor::borrow(in.x.data(), in.x.dtype(), in.x.shape(), Device{DeviceType::kCuda, 0});
      },
-     {"x lies on another device"}},
+     {"x lies on CUDA device 0, but the buffer was made for the host"}},
     {"ScalesWithFewerRows",
      [](DispatchInput& in) {
        in.x_scales = make_tensor(DataType::kFloat32, {4, 2});

@@ -92,6 +92,14 @@ void Arguments::expect(bool condition, const std::string& message) {
   fault_->with_rank(rank_);
 }
 
+void Arguments::refuse(Buffer& buffer) const {
+  try {
+    buffer.refuse(*fault_);
+  } catch (const Error&) {  // there is nobody to tell: the buffer is broken or destroyed
+  }
+  throw *fault_;  // NOLINT: a copy is thrown
+}
+
 Tensor Arguments::take(const at::Tensor& tensor, const char* name, const Allowed& allowed) {
   if (std::string wrong = complaint(tensor, name, allowed, device_); !wrong.empty()) {
     expect(false, wrong);

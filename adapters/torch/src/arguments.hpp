@@ -8,6 +8,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <crossdock/buffer.hpp>
 #include <crossdock/error.hpp>
 #include <crossdock/tensor.hpp>
 
@@ -30,8 +31,8 @@ struct Allowed {
   Layout layout = Layout::kContiguous;
 };
 
-/// The arguments of one call. A bad one is remembered and replaced by no tensor at all, which the library refuses by
-/// the argument's name: so the call takes place, and the other ranks, which wait in it, hear of it at once.
+/// The arguments of one call. A bad one is remembered and replaced by no tensor at all. The call then takes place as a
+/// refusal, so that the other ranks, which wait in it, hear at once what is wrong.
 class Arguments {
  public:
   Arguments(const char* operation, int rank, at::Device device) : operation_(operation), rank_(rank), device_(device) {}
@@ -47,18 +48,16 @@ class Arguments {
     if (fault_) throw *fault_;  // NOLINT: a copy is thrown
   }
 
-  /// Calls the operation, which is sure to refuse what is bad, and throws what was bad.
+  /// Calls the operation; or tells the other ranks what was bad, and throws it.
   template <class Operation>
-  auto run(Operation operation) const {
-    if (good()) return operation();
-    try {
-      static_cast<void>(operation());
-    } catch (const Error&) {  // in the library's words; the caller gets ours
-    }
-    throw *fault_;  // NOLINT: a copy is thrown
+  auto run(Buffer& buffer, Operation operation) const {
+    if (!good()) refuse(buffer);
+    return operation();
   }
 
  private:
+  [[noreturn]] void refuse(Buffer& buffer) const;
+
   const char* operation_;
   int rank_;
   at::Device device_;

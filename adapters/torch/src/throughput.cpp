@@ -40,7 +40,6 @@ Rows take_rows(Arguments& arguments, const at::Tensor& x, const std::optional<at
   const std::int64_t hidden = x.size(1);
   arguments.expect(hidden % kChannelsPerScale == 0,
                    "x has " + std::to_string(hidden) + " channels, with x_scales a multiple of 128 is allowed");
-  if (!arguments.good()) rows.x = Tensor();
   rows.scales =
       arguments.take(*x_scales, "x_scales", {at::kFloat, {x.size(0), hidden / kChannelsPerScale}, Layout::kAnyStrides});
   return rows;
@@ -112,7 +111,7 @@ DeepEPDispatchOutput DeepEPBuffer::dispatch(
   input.expert_alignment = expert_alignment;
   input.config = config;
 
-  const DispatchOutput output = arguments.run([&] { return core.dispatch(input, operation); });
+  const DispatchOutput output = arguments.run(core, [&] { return core.dispatch(input, operation); });
   return {to_torch(output.recv_x),
           to_torch(output.recv_x_scales),
           to_torch(output.recv_topk_idx),
@@ -134,7 +133,7 @@ DeepEPDispatchOutput DeepEPBuffer::cachedDispatch(const at::Tensor& x, const std
   input.x = rows.x;
   input.x_scales = rows.scales;
   input.config = config;
-  const DispatchOutput output = arguments.run([&] { return buffer().dispatch(input, operation); });
+  const DispatchOutput output = arguments.run(buffer(), [&] { return buffer().dispatch(input, operation); });
   return {to_torch(output.recv_x),
           to_torch(output.recv_x_scales),
           std::nullopt,
@@ -158,7 +157,7 @@ DeepEPCombineOutput DeepEPBuffer::combine(const at::Tensor& x, const DeepEPDispa
   input.x = arguments.take(x, "x", {at::kBFloat16, {rows, "hidden"}, Layout::kContiguousRows});
   input.topk_weights = arguments.take(topk_weights, "topk_weights", {at::kFloat, {rows, "top-k"}});
   input.config = config;
-  const CombineOutput output = arguments.run([&] { return core.combine(input, operation); });
+  const CombineOutput output = arguments.run(core, [&] { return core.combine(input, operation); });
   return {to_torch(output.combined_x), to_torch(output.combined_topk_weights),
           make_overlap(output.event, async_finish)};
 }

@@ -5,20 +5,25 @@ from __future__ import annotations
 import contextlib
 from typing import NoReturn
 
+import torch
+
 import crossdock
 
 
 class BufferBase:
-    """A buffer of crossdock, by DeepEP's name `runtime`."""
+    """A buffer of crossdock, by DeepEP's name `runtime`, and the device of its tensors."""
 
     runtime: crossdock.Buffer
     group_size: int
+    device: torch.device
+
+    def _stream(self) -> torch.cuda.Stream | None:
+        """The caller's stream."""
+        return torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
 
     def _refuse(self, message: str) -> NoReturn:
-        """Raises crossdock.Error for bad arguments that only this module can see.
-
-        Before that it calls an operation that is sure to be refused: the other ranks wait in it, and so hear of it.
-        """
-        with contextlib.suppress(crossdock.Error):
-            self.runtime.dispatch(())  # type: ignore[arg-type]
+        """Raises crossdock.Error for bad arguments that only this module can see, on the other ranks too."""
+        message = f"rank {self.runtime.rank}: {message}"
+        with contextlib.suppress(crossdock.Error):  # nobody can be told if the buffer is broken
+            self.runtime.refuse(message)
         raise crossdock.Error(message, crossdock.ErrorCode.INVALID_ARGUMENT, self.runtime.rank)

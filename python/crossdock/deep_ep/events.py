@@ -13,17 +13,25 @@ from .tensors import to_core
 
 
 class EventHandle:
-    """A point in the work of the communication stream; made without arguments, of the current stream.
-
-    On a CPU the current stream is the calling thread, which is always at its end: that event is complete.
+    """A point in the work of a device. Made without arguments it is that which torch's current stream has reached: a
+    CUDA event if this process uses CUDA, else a complete event, since on a CPU the calling thread is always at its end.
     """
 
     def __init__(self, event: crossdock.Event | None = None) -> None:
+        self._stream_event: torch.cuda.Event | None = None
+        if event is None and torch.cuda.is_initialized():
+            stream = torch.cuda.current_stream()
+            self._stream_event = stream.record_event()
+            event = crossdock.capture_stream(f"cuda:{stream.device_index}", stream)
         self.core = crossdock.Event() if event is None else event
 
     def current_stream_wait(self) -> None:
-        """On a CPU: blocks until the operation has ended. Raises crossdock.Error if it failed."""
-        self.core.wait()
+        """Lets torch's current stream wait for a point of another stream. For the end of an operation it blocks the
+        calling thread, and raises crossdock.Error if the operation failed."""
+        if self._stream_event is not None:
+            torch.cuda.current_stream().wait_event(self._stream_event)
+        else:
+            self.core.wait()
 
 
 class EventOverlap:
@@ -37,7 +45,7 @@ class EventOverlap:
         self.extra_tensors = extra_tensors
 
     def current_stream_wait(self) -> None:
-        """On a CPU: blocks until the operation has ended. Raises crossdock.Error if it failed."""
+        """As that of the event."""
         if self.event is None:
             raise RuntimeError("there is no event to wait for: the operation was not called with async_finish")
         self.event.current_stream_wait()
@@ -54,16 +62,17 @@ _SYNCHRONOUS = crossdock.OperationOptions()
 
 
 def make_options(
+    stream: torch.cuda.Stream | None,
     previous_event: EventOverlap | None,
     async_finish: bool,
     allocate_on_comm_stream: bool = False,
     return_recv_hook: bool = False,
     wait_recv_cost_stats: torch.Tensor | None = None,
 ) -> crossdock.OperationOptions:
-    """DeepEP's arguments on how an operation runs. crossdock checks which go together."""
+    """DeepEP's arguments on how an operation runs, and the caller's stream. crossdock checks which go together."""
     handle = None if previous_event is None else previous_event.event
     is_plain = not (async_finish or allocate_on_comm_stream or return_recv_hook)
-    if handle is None and wait_recv_cost_stats is None and is_plain:
+    if stream is None and handle is None and wait_recv_cost_stats is None and is_plain:
         return _SYNCHRONOUS
     completion = crossdock.Completion.SYNCHRONOUS
     if return_recv_hook:
@@ -78,6 +87,7 @@ def make_options(
         allocation=allocation,
         previous_event=None if handle is None else handle.core,
         wait_recv_cost_stats=to_core(wait_recv_cost_stats),
+        stream=stream,
     )
 
 

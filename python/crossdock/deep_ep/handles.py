@@ -46,16 +46,16 @@ class DispatchHandle(LazyTuple):
     core: crossdock.DispatchHandle
 
 
-def make_dispatch_handle(core: crossdock.DispatchHandle, num_sms: int) -> DispatchHandle:
+def make_dispatch_handle(core: crossdock.DispatchHandle, num_sms: int, device: torch.device) -> DispatchHandle:
     def make() -> tuple[torch.Tensor, ...]:
-        matrices = core.parity_matrices(max(num_sms // 2, 1))
+        matrices = core.parity_matrices(max(num_sms // 2, 1))  # the host computes some of them
         return (
-            to_torch(matrices.rank_prefix_matrix),
-            to_torch(matrices.channel_prefix_matrix),
-            to_torch(matrices.recv_channel_prefix_matrix),
+            to_torch(matrices.rank_prefix_matrix).to(device),
+            to_torch(matrices.channel_prefix_matrix).to(device),
+            to_torch(matrices.recv_channel_prefix_matrix).to(device),
             to_torch(matrices.recv_src_idx),
             to_torch(matrices.is_token_in_rank),
-            to_torch(matrices.send_head),
+            to_torch(matrices.send_head).to(device),
         )
 
     handle = DispatchHandle(6, make)

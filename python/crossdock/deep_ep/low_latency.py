@@ -128,9 +128,12 @@ class LowLatencyOperations(BufferBase):
             num_max_dispatch_tokens_per_rank, hidden, num_ranks, num_experts
         )
 
-    @staticmethod
-    def _options(async_finish: bool, return_recv_hook: bool, stats: torch.Tensor | None) -> crossdock.OperationOptions:
-        return make_options(None, async_finish, return_recv_hook=return_recv_hook, wait_recv_cost_stats=stats)
+    def _options(
+        self, async_finish: bool, return_recv_hook: bool, stats: torch.Tensor | None
+    ) -> crossdock.OperationOptions:
+        return make_options(
+            self._stream(), None, async_finish, return_recv_hook=return_recv_hook, wait_recv_cost_stats=stats
+        )
 
     def _check_completion(self, operation: str, async_finish: bool, return_recv_hook: bool) -> None:
         if async_finish and return_recv_hook:

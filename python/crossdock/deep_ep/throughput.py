@@ -31,7 +31,7 @@ class ThroughputOperations(BufferBase):
         allocate_on_comm_stream: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor, EventOverlap]:
         """(tokens per rank, tokens per node or None with one node, tokens per expert, is_token_in_rank, event)."""
-        options = make_options(previous_event, async_finish, allocate_on_comm_stream)
+        options = make_options(self._stream(), previous_event, async_finish, allocate_on_comm_stream)
         layout = self.runtime.get_dispatch_layout(to_core(topk_idx), num_experts, options=options)
         return (
             layout.num_tokens_per_rank.torch(),
@@ -75,7 +75,7 @@ class ThroughputOperations(BufferBase):
         and event are None.
         """
         rows, scales = x if isinstance(x, tuple) else (x, None)
-        options = make_options(previous_event, async_finish, allocate_on_comm_stream)
+        options = make_options(self._stream(), previous_event, async_finish, allocate_on_comm_stream)
         if handle is not None:
             if topk_idx is not None or topk_weights is not None:
                 self._refuse("dispatch: with a handle, topk_idx and topk_weights must be None")
@@ -99,7 +99,7 @@ class ThroughputOperations(BufferBase):
             to_torch(output.recv_topk_idx),
             to_torch(output.recv_topk_weights),
             output.num_recv_tokens_per_expert,
-            make_dispatch_handle(output.handle, self.num_sms if config is None else config.num_sms),
+            make_dispatch_handle(output.handle, self.num_sms if config is None else config.num_sms, self.device),
             make_overlap(output.event, async_finish),
         )
 
@@ -127,7 +127,7 @@ class ThroughputOperations(BufferBase):
             bias_0=to_core(bias_0),
             bias_1=to_core(bias_1),
             config=config,
-            options=make_options(previous_event, async_finish, allocate_on_comm_stream),
+            options=make_options(self._stream(), previous_event, async_finish, allocate_on_comm_stream),
         )
         return (
             output.combined_x.torch(),

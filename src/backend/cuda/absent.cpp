@@ -13,6 +13,7 @@ namespace {
 }  // namespace
 
 Parts make_parts(Bootstrap& /*bootstrap*/, const BufferOptions& /*options*/) { refuse(); }
+Event capture_stream(const Stream& /*stream*/) { refuse(); }
 std::vector<std::string> describe_devices() { refuse(); }
 Tensor copy_to_device(const Tensor& /*tensor*/, Device /*device*/) { refuse(); }
 Tensor copy_to_host(const Tensor& /*tensor*/) { refuse(); }

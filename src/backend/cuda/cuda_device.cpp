@@ -40,7 +40,7 @@ CudaDevice::CudaDevice(std::shared_ptr<CommunicationStream> stream, int num_rank
   given_per_expert_ = make_pinned<std::int32_t>(experts);
 }
 
-Event CudaDevice::capture(const Stream& stream) { return capture_stream(stream_->device().index, stream); }
+Event CudaDevice::capture(const Stream& stream) { return capture_stream(stream_->device().index, stream.native); }
 
 device::LayoutArgs CudaDevice::make_args(std::int64_t num_tokens, int num_experts) {
   if (!masks_.defined() || masks_.size(0) < num_tokens) {

@@ -3,6 +3,7 @@
 #include "backend/cuda/cuda_backend.hpp"
 #include "backend/cuda/cuda_device.hpp"
 #include "backend/cuda/node.hpp"
+#include "backend/cuda/stream_event.hpp"
 #include "backend/host/window_exchange.hpp"
 #include "base/error.hpp"
 
@@ -20,6 +21,8 @@ BufferOptions control_options(BufferOptions options) {
 }
 
 }  // namespace
+
+Event capture_stream(const Stream& stream) { return capture_stream(stream.device.index, stream.native); }
 
 Parts make_parts(Bootstrap& bootstrap, const BufferOptions& options) {
   const int num_ranks = bootstrap.size();

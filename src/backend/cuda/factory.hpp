@@ -21,6 +21,9 @@ struct Parts {
 /// Collective. Throws what Buffer's constructor documents.
 [[nodiscard]] Parts make_parts(Bootstrap& bootstrap, const BufferOptions& options);
 
+/// As crossdock::capture_stream, for a stream of a CUDA device.
+[[nodiscard]] Event capture_stream(const Stream& stream);
+
 /// What is known of each device here, and which pairs cannot reach each other, as sentences; none if there is no
 /// device. Throws kUnsupported if CUDA does not work here, saying why.
 [[nodiscard]] std::vector<std::string> describe_devices();

@@ -34,9 +34,9 @@ class StreamEvent final : public Event::State {
 
 }  // namespace
 
-Event capture_stream(int device, const Stream& stream) {
+Event capture_stream(int device, void* stream) {
   const DeviceGuard guard(device);
-  auto* const native = static_cast<cudaStream_t>(stream.native);
+  auto* const native = static_cast<cudaStream_t>(stream);
   if (cudaStreamQuery(native) == cudaSuccess) return Event();
   return Event(std::make_shared<StreamEvent>(native));
 }

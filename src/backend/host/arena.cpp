@@ -1,6 +1,7 @@
 #include "backend/host/arena.hpp"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <numeric>
 
@@ -70,6 +71,11 @@ std::optional<std::uint64_t> Arena::offset_of(const void* data, std::size_t byte
   const std::less_equal<> not_after;
   if (!not_after(begin, at) || !not_after(at + bytes, begin + bytes_)) return std::nullopt;
   return static_cast<std::uint64_t>(at - window_);
+}
+
+Tensor Arena::whole() const {
+  return Tensor::own(memory_, window_ + offset_, DataType::kUint8, std::array{static_cast<std::int64_t>(bytes_)},
+                     device_);
 }
 
 std::size_t Arena::bytes_free() const {

@@ -43,6 +43,8 @@ class Arena : public std::enable_shared_from_this<Arena> {
   /// Offset of memory from the start of the window, if all `bytes` from `data` lie within the arena.
   [[nodiscard]] std::optional<std::uint64_t> offset_of(const void* data, std::size_t bytes) const;
 
+  /// All of it, uint8 of one dimension: what the slabs are pieces of.
+  [[nodiscard]] Tensor whole() const;
   [[nodiscard]] std::size_t bytes_total() const noexcept { return bytes_; }
   [[nodiscard]] std::size_t bytes_free() const;
   /// The size of the largest slab that could be had now.

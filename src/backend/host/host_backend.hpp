@@ -107,6 +107,7 @@ class HostBackend : public backend::Backend {
   }
   [[nodiscard]] Tensor allocate(DataType dtype, std::span<const std::int64_t> shape) override;
   [[nodiscard]] std::size_t arena_bytes_free() const override;
+  [[nodiscard]] Tensor arena() const override { return group_->arena->whole(); }
   [[nodiscard]] std::size_t arena_bytes_total() const override { return group_->arena->bytes_total(); }
   [[nodiscard]] bool is_broken() const override { return group_->signals.is_broken(); }
   void close() noexcept override;
