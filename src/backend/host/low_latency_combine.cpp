@@ -20,10 +20,10 @@ constexpr std::string_view kName = "low_latency_combine";
 
 /// Where even small batches stream, what the others read had better not be what experts write: a copy costs less than
 /// the experts' next stores to lines that another core has read (docs/performance.md). With several ranks to a core
-/// that is seldom another core.
-bool is_better_staged(const Windows& windows, std::size_t bytes) {
-  return windows.num_ranks() <= windows.usable_cores && !is_large_batch(bytes) &&
-         stores_for(bytes) == Stores::kStreaming;
+/// many of the readers are on the same one; then it does so only if such stores are slow, as dispatches find.
+bool is_better_staged(const Group& group, std::size_t bytes) {
+  if (is_large_batch(bytes) || stores_for(bytes) == Stores::kCached) return false;
+  return group.num_ranks() <= group.windows.usable_cores || group.dispatch_stores.are_slow();
 }
 
 }  // namespace
@@ -98,7 +98,7 @@ Tensor LowLatencyCombine::stage() {
   const std::array shape{rows, request_.x.size(2)};
   std::optional<Tensor> staged;
   if (group_->arena->offset_of(request_.x.data(), request_.x.num_bytes())) {
-    if (is_better_staged(group_->windows, Arena::slab_bytes(DataType::kBfloat16, shape))) {
+    if (is_better_staged(*group_, Arena::slab_bytes(DataType::kBfloat16, shape))) {
       staged = group_->try_allocate(DataType::kBfloat16, shape, SlabUse::kStaged);
     }
     if (!staged) return request_.x;

@@ -16,13 +16,13 @@ Stores StoreChoice::choose(std::size_t bytes) noexcept {
 void StoreChoice::note(std::size_t bytes, std::size_t stored, Duration took) noexcept {
   constexpr std::size_t kBytesPerLine = 64;
   Size& size = size_of(bytes);
-  if (took <= kSlowLine * static_cast<std::int64_t>(stored / kBytesPerLine)) {
-    size.slow_trials.store(0, std::memory_order_relaxed);
-    return;
-  }
-  const int trials = size.slow_trials.load(std::memory_order_relaxed) + 1;
-  size.slow_trials.store(trials % kTrials, std::memory_order_relaxed);
-  if (trials == kTrials) size.streaming_left.store(kStreamingRun, std::memory_order_relaxed);
+  const bool is_slow = took > kSlowLine * static_cast<std::int64_t>(stored / kBytesPerLine);
+  const int trials = is_slow ? size.slow_trials.load(std::memory_order_relaxed) + 1 : 0;
+  const bool is_verdict = !is_slow || trials == kTrials;
+  size.slow_trials.store(is_verdict ? 0 : trials, std::memory_order_relaxed);
+  if (!is_verdict) return;
+  if (is_slow) size.streaming_left.store(kStreamingRun, std::memory_order_relaxed);
+  are_slow_.store(is_slow, std::memory_order_relaxed);
 }
 
 }  // namespace crossdock::host

@@ -24,13 +24,15 @@ class StoreChoice {
   static constexpr int kStreamingRun = 1024;
   /// The first batch after streaming ones finds the lines elsewhere than later ones do.
   static constexpr int kTrials = 3;
-  /// Of 64 bytes. Slower than that, streaming and reading from memory takes less time (docs/performance.md).
-  static constexpr Duration kSlowLine{5};
+  /// Of 64 bytes. Between cores that share a cache it is 2 to 9 ns, between others more than 20 (docs/performance.md).
+  static constexpr Duration kSlowLine{12};
 
   /// For a batch of that many bytes. What stores_for() does not stream is not looked at.
   [[nodiscard]] Stores choose(std::size_t bytes) noexcept;
   /// Of such a batch `stored` bytes were stored with regular stores, after choose() had said so.
   void note(std::size_t bytes, std::size_t stored, Duration took) noexcept;
+  /// Whether regular stores were slow when they were last tried, for a batch of any size.
+  [[nodiscard]] bool are_slow() const noexcept { return are_slow_.load(std::memory_order_relaxed); }
 
  private:
   struct Size {
@@ -42,6 +44,7 @@ class StoreChoice {
   [[nodiscard]] Size& size_of(std::size_t bytes) noexcept { return sizes_[std::bit_width(bytes)]; }
 
   std::array<Size, 65> sizes_;
+  std::atomic<bool> are_slow_ = false;
 };
 
 }  // namespace crossdock::host

@@ -22,6 +22,7 @@ class StoreChoiceTest : public ::testing::Test {
     choice_.note(bytes, stored, took);
     return true;
   }
+  /// Regular stores are found to be slow.
   void make_slow() {
     for (int i = 0; i < StoreChoice::kTrials; ++i) EXPECT_TRUE(is_stored_regularly(kSlow)) << i;
   }
@@ -45,6 +46,16 @@ TEST_F(StoreChoiceTest, StreamsAfterSlowTrialsAndThenTriesAgain) {
     for (int i = 0; i < StoreChoice::kStreamingRun; ++i) ASSERT_FALSE(is_stored_regularly(kQuick)) << round << " " << i;
   }
   EXPECT_TRUE(is_stored_regularly(kQuick));
+}
+
+TEST_F(StoreChoiceTest, SaysWhatWasFoundLast) {
+  EXPECT_FALSE(choice_.are_slow());
+  make_slow();
+  EXPECT_TRUE(choice_.are_slow());
+  for (int i = 0; i < StoreChoice::kStreamingRun; ++i) ASSERT_FALSE(is_stored_regularly(kQuick));
+  EXPECT_TRUE(choice_.are_slow());
+  EXPECT_TRUE(is_stored_regularly(kQuick));
+  EXPECT_FALSE(choice_.are_slow());
 }
 
 TEST_F(StoreChoiceTest, CountsOnlyWhatWasStored) {
