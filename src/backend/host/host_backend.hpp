@@ -78,8 +78,11 @@ struct Group {
   std::shared_ptr<Arena> arena;
   KeptSlabs kept_slabs;
   StagedSlabs staged_slabs;
-  StoreChoice dispatch_stores;  ///< of tokens that low-latency dispatches stage
-  StoreChoice combine_stores;   ///< of rows that low-latency combines stage
+  // Of low-latency operations: tokens that a dispatch stages, rows that a combine stages, and received rows that do not
+  // fit a core's own caches.
+  StoreChoice dispatch_stores{kMostCoreKeeps};
+  StoreChoice combine_stores{kMostCoreKeeps};
+  StoreChoice fetch_stores{8 * kMostCoreKeeps};
 };
 
 /// Backends of other devices say how rows are moved.

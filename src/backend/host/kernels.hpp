@@ -15,8 +15,9 @@ enum class Stores : std::uint8_t {
   kStreaming,  ///< the row goes past the caches; falls back to kCached where rows are not aligned to a vector
 };
 
-/// More than the caches keep for whoever reads the rows next.
-[[nodiscard]] constexpr bool is_large_batch(std::size_t bytes) noexcept { return bytes > std::size_t{1} << 20U; }
+/// What a core's own caches keep for whoever reads the rows next.
+inline constexpr std::size_t kMostCoreKeeps = std::size_t{1} << 20U;
+[[nodiscard]] constexpr bool is_large_batch(std::size_t bytes) noexcept { return bytes > kMostCoreKeeps; }
 
 /// What suits this processor and a batch of that many bytes (docs/performance.md has the measurements). Large batches
 /// stream everywhere. Small ones stay in the caches on Intel; on AMD a store to a line that another core has read last

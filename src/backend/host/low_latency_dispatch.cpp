@@ -280,13 +280,19 @@ void LowLatencyDispatch::fetch_rows() {
   // ranks that share its core.
   const auto sharing =
       static_cast<std::size_t>((group_->num_ranks() + group_->windows.usable_cores - 1) / group_->windows.usable_cores);
-  const Stores stores = is_large_batch(bytes * sharing) ? Stores::kStreaming : Stores::kCached;
+  const bool is_large = is_large_batch(bytes * sharing);
+  const Stores stores = is_large ? group_->fetch_stores.choose(bytes * sharing) : Stores::kCached;
+  const auto begin = std::chrono::steady_clock::now();
   std::pmr::vector<std::int64_t> next(local, &scratch_);
   for (std::size_t e = 0; e < local; ++e) next[e] = static_cast<std::int64_t>(e) * places_per_expert();
   for (int src = 0; src < group_->num_ranks(); ++src) {
     if (parcels_[static_cast<std::size_t>(src)].num_rows > 0) fetch_from(src, next, stores);
   }
-  if (stores == Stores::kStreaming) flush_streaming_stores();
+  if (stores == Stores::kStreaming) {
+    flush_streaming_stores();
+  } else if (is_large) {
+    group_->fetch_stores.note(bytes * sharing, bytes, std::chrono::steady_clock::now() - begin);
+  }
 }
 
 void LowLatencyDispatch::fetch_from(int source, std::span<std::int64_t> next, Stores stores) const {

@@ -3,8 +3,8 @@
 namespace crossdock::host {
 
 Stores StoreChoice::choose(std::size_t bytes) noexcept {
-  const Stores usual = stores_for(bytes);
-  if (usual == Stores::kCached || is_large_batch(bytes)) return usual;
+  if (bytes > most_bytes_) return Stores::kStreaming;
+  if (stores_for(bytes) == Stores::kCached) return Stores::kCached;
   std::atomic<int>& left = size_of(bytes).streaming_left;
   const int seen = left.load(std::memory_order_relaxed);
   if (seen <= 0) return Stores::kCached;

@@ -12,7 +12,7 @@
 
 namespace crossdock::host {
 
-/// For small batches that are staged at the same places again and again. A regular store to a line that another core
+/// For batches that are stored at the same places again and again. A regular store to a line that another core
 /// has read waits for that core; how long depends on where the two cores are, which in a virtual machine changes while
 /// the program runs. A streaming store never waits, but then the reader has to go to memory. So the regular stores are
 /// timed: where they are slow, all but a few batches of that size stream. Thread-safe.
@@ -26,6 +26,9 @@ class StoreChoice {
   static constexpr int kTrials = 3;
   /// Of 64 bytes. Between cores that share a cache it is 2 to 9 ns, between others more than 20 (docs/performance.md).
   static constexpr Duration kSlowLine{12};
+
+  /// Batches of more than `most_bytes` always stream.
+  explicit StoreChoice(std::size_t most_bytes) noexcept : most_bytes_(most_bytes) {}
 
   /// For a batch of that many bytes. What stores_for() does not stream is not looked at.
   [[nodiscard]] Stores choose(std::size_t bytes) noexcept;
@@ -43,6 +46,7 @@ class StoreChoice {
   /// Batches of similar size are alike.
   [[nodiscard]] Size& size_of(std::size_t bytes) noexcept { return sizes_[std::bit_width(bytes)]; }
 
+  std::size_t most_bytes_;
   std::array<Size, 65> sizes_;
   std::atomic<bool> are_slow_ = false;
 };

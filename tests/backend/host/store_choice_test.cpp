@@ -27,7 +27,7 @@ class StoreChoiceTest : public ::testing::Test {
     for (int i = 0; i < StoreChoice::kTrials; ++i) EXPECT_TRUE(is_stored_regularly(kSlow)) << i;
   }
 
-  StoreChoice choice_;
+  StoreChoice choice_{8 * kBytes};
 };
 
 TEST_F(StoreChoiceTest, StoresRegularlyWhileThatIsQuick) {
@@ -70,8 +70,8 @@ TEST_F(StoreChoiceTest, KeepsSizesApart) {
 }
 
 TEST(StoreChoice, StreamsLargeBatchesAlways) {
-  StoreChoice choice;
-  EXPECT_EQ(choice.choose(std::size_t{1} << 21U), Stores::kStreaming);
+  StoreChoice choice(kBytes);
+  EXPECT_EQ(choice.choose(kBytes + 1), Stores::kStreaming);
 }
 
 }  // namespace
