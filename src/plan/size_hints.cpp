@@ -138,8 +138,8 @@ std::size_t get_low_latency_rdma_size_hint(int num_max_dispatch_tokens_per_rank,
                          (Bytes64::of(local_experts) * Bytes64::of(num_ranks) * sizeof(std::int64_t)).rounded_up();
   // What is staged for the others: tokens, scales, and an entry of eight bytes for each row.
   const Bytes64 parcel = tokens * (dispatched.rounded_up() + scales + Bytes64::of(num_experts) * 8) + 2 * kAlignment;
-  // Small combines are copied once more (low_latency_combine.cpp in backend/host), if there is room.
-  constexpr std::uint64_t kMostCopied = std::uint64_t{1} << 20U;
+  // Combines of few rows are copied once more (low_latency_combine.cpp in backend/host), if there is room.
+  constexpr std::uint64_t kMostCopied = std::uint64_t{8} << 20U;
   const Bytes64 copied = num_experts > 1 ? std::min((rows * combined).rounded_up().value(), kMostCopied) : 0;
   // A dispatch and its combine. Until a dispatch begins its predecessor's combine is over for all ranks; where there
   // was none, its room is free for a second parcel.

@@ -1,5 +1,6 @@
 #include "backend/host/low_latency_combine.hpp"
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <memory_resource>
@@ -18,12 +19,14 @@ namespace {
 
 constexpr std::string_view kName = "low_latency_combine";
 
-/// Where even small batches stream, what the others read had better not be what experts write: a copy costs less than
-/// the experts' next stores to lines that another core has read (docs/performance.md). With several ranks to a core
-/// many of the readers are on the same one; then it does so only if such stores are slow, as dispatches find.
+/// Whether what the others read had better not be what experts write. Where a store to a line that another core has
+/// read is slow, a copy costs less than the experts' next stores would (docs/performance.md). With a core for each rank
+/// that holds for small batches wherever they may stream; else if such stores are slow now, as dispatches find.
 bool is_better_staged(const Group& group, std::size_t bytes) {
-  if (is_large_batch(bytes) || stores_for(bytes) == Stores::kCached) return false;
-  return group.num_ranks() <= group.windows.usable_cores || group.dispatch_stores.are_slow();
+  constexpr std::size_t kMostStaged = 8 * kMostCoreKeeps;  // what the size hint has room for
+  if (bytes > kMostStaged || stores_for(std::min(bytes, kMostCoreKeeps)) == Stores::kCached) return false;
+  const bool has_core_for_each = group.num_ranks() <= group.windows.usable_cores;
+  return (has_core_for_each && !is_large_batch(bytes)) || group.dispatch_stores.are_slow();
 }
 
 }  // namespace
