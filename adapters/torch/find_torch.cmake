@@ -16,6 +16,7 @@ function(crossdock_find_torch)
     message(FATAL_ERROR "CROSSDOCK_BUILD_TORCH_ADAPTER needs torch: set CMAKE_PREFIX_PATH to what "
       "`python3 -c 'import torch; print(torch.utils.cmake_prefix_path)'` prints")
   endif()
+  find_library(CROSSDOCK_TORCH_CUDA_LIBRARY torch_cuda HINTS ${hints} PATH_SUFFIXES lib)
   add_library(crossdock_torch_headers_and_libraries INTERFACE)
   target_include_directories(crossdock_torch_headers_and_libraries SYSTEM INTERFACE "${CROSSDOCK_TORCH_INCLUDE_DIR}")
   target_link_libraries(crossdock_torch_headers_and_libraries INTERFACE

@@ -34,6 +34,12 @@ std::shared_ptr<Bootstrap> to_bootstrap(AllGather all_gather, std::size_t rank, 
   return make_callback_bootstrap({to_int(rank, "world_rank"), to_int(size, "world_size"), std::move(all_gather)});
 }
 
+/// With the index that "cuda" alone means in this thread.
+at::Device with_index(at::Device device) {
+  if (!device.is_cuda() || device.has_index()) return device;
+  return c10::impl::VirtualGuardImpl(device.type()).getDevice();
+}
+
 /// The stream on which torch works in this thread.
 Stream current_stream(at::Device device) {
   Stream stream{to_core(device), nullptr};
@@ -55,7 +61,7 @@ DeepEPBuffer::DeepEPBuffer(std::shared_ptr<Bootstrap> bootstrap, std::size_t wor
                            std::int64_t num_nvl_bytes, std::int64_t num_rdma_bytes, bool /*low_latency_mode*/,
                            int num_qps_per_rank, at::Device device)
     : bootstrap_(std::move(bootstrap)),
-      device_(device),
+      device_(with_index(device)),
       world_rank_(to_int(world_rank, "world_rank")),
       world_size_(to_int(world_size, "world_size")) {
   require(bootstrap_ != nullptr, "bootstrap is null, a group of ranks is needed");
@@ -69,10 +75,9 @@ DeepEPBuffer::DeepEPBuffer(std::shared_ptr<Bootstrap> bootstrap, std::size_t wor
   require(num_nvl_bytes <= std::numeric_limits<std::int64_t>::max() - num_rdma_bytes,
           "num_nvl_bytes and num_rdma_bytes together do not fit 64 bits");
   require(num_qps_per_rank > 0, "num_qps_per_rank is " + std::to_string(num_qps_per_rank) + ", at least 1 is allowed");
-  require(device.is_cpu() || (device.is_cuda() && device.has_index()),
-          "device is " + device.str() + ", cpu or cuda with an index is allowed");
+  require(device.is_cpu() || device.is_cuda(), "device is " + device.str() + ", cpu or cuda is allowed");
   buffer_options_.arena_bytes = static_cast<std::size_t>(std::max(num_nvl_bytes + num_rdma_bytes, kLeastArenaBytes));
-  buffer_options_.device = to_core(device);
+  buffer_options_.device = to_core(device_);
 }
 
 bool DeepEPBuffer::init() {

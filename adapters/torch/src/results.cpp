@@ -89,9 +89,13 @@ std::optional<at::Tensor> to_torch(const std::optional<Tensor>& tensor) {
 DeepEPDispatchHandle to_torch(const DispatchHandle& handle, int num_sms) {
   const auto group = LazyTensor::make_group([handle, num_sms] {
     const ParityMatrices m = handle.parity_matrices(std::max(num_sms / 2, 1));
-    return std::vector{to_torch(m.rank_prefix_matrix),         to_torch(m.channel_prefix_matrix),
-                       to_torch(m.recv_channel_prefix_matrix), to_torch(m.recv_src_idx),
-                       to_torch(m.is_token_in_rank),           to_torch(m.send_head)};
+    const at::Device device = to_torch(m.recv_src_idx.device());  // the host computes some of them
+    return std::vector{to_torch(m.rank_prefix_matrix).to(device),
+                       to_torch(m.channel_prefix_matrix).to(device),
+                       to_torch(m.recv_channel_prefix_matrix).to(device),
+                       to_torch(m.recv_src_idx),
+                       to_torch(m.is_token_in_rank),
+                       to_torch(m.send_head).to(device)};
   });
   const auto member = [&](std::size_t index) { return LazyTensor(group, index); };
   return {DeepEPDispatchHandleIntra{member(0), member(1), member(2), member(3), member(4), member(5), handle},

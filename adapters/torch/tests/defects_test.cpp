@@ -95,7 +95,7 @@ TEST(DefectsTest, HandleOfTheWrongKindIsRefused) {
 TEST(DefectsTest, HandleOfAnotherBufferIsRefused) {
   run_ranks(1, [](DeepEPBuffer& buffer, int) {
     const Tokens tokens = make_tokens(0, 1);
-    DeepEPBuffer other(make_in_process_bootstraps(1).front(), 0, 1);
+    DeepEPBuffer other = single_rank_buffer();
     other.init();
     const auto received = plain_dispatch(other, tokens);
     EXPECT_THAT(message_of([&] { static_cast<void>(buffer.combine(received.recv_x, *received.handle)); }),
@@ -118,7 +118,7 @@ TEST(DefectsTest, EnvironmentIsNotWritten) {
 }
 
 TEST(DefectsTest, AvailabilityIsCheckedAndInitMayBeRepeated) {
-  DeepEPBuffer buffer(make_in_process_bootstraps(1).front(), 0, 1);
+  DeepEPBuffer buffer = single_rank_buffer();
   const Tokens tokens = make_tokens(0, 1);
   EXPECT_FALSE(buffer.isAvailable());
   EXPECT_THAT(message_of([&] { static_cast<void>(plain_dispatch(buffer, tokens)); }),
@@ -156,14 +156,14 @@ TEST(DefectsTest, AsynchronousOperationKeepsItsTensorsAlive) {
     const Tokens tokens = make_tokens(rank, 2);
     auto received = plain_dispatch(buffer, tokens);
     if (rank == 1) looked.wait();  // so rank 0's combine cannot end before
-    std::vector<std::uint16_t> memory(static_cast<std::size_t>(received.recv_x.numel()));
-    at::Tensor y = at::from_blob(
-        memory.data(), received.recv_x.sizes(),
-        [&, rank](void*) {
-          if (rank == 0) is_freed = true;
-        },
-        at::kBFloat16);
-    y.copy_(received.recv_x);
+    at::Tensor memory = received.recv_x.clone();
+    at::Tensor y = at::for_blob(memory.data_ptr(), memory.sizes())
+                       .deleter([&, rank](void*) {
+                         if (rank == 0) is_freed = true;
+                       })
+                       .target_device(memory.device())
+                       .options(memory.options())
+                       .make_tensor();
     DeepEPCombineOutput combined =
         buffer.combine(y, *received.handle, std::nullopt, std::nullopt, nullptr, /*async_finish=*/true);
     y.reset();
@@ -198,7 +198,7 @@ TEST(DefectsTest, EndOfABufferIsNoCollective) {
 }
 
 TEST(DefectsTest, NumSmsIsEvenAndPositive) {
-  DeepEPBuffer buffer(make_in_process_bootstraps(1).front(), 0, 1);
+  DeepEPBuffer buffer = single_rank_buffer();
   EXPECT_THAT(message_of([&] { buffer.setNumSMs(0); }), ::testing::HasSubstr("num_sms is 0"));
   EXPECT_THAT(message_of([&] { buffer.setNumSMs(7); }), ::testing::HasSubstr("num_sms is 7"));
   EXPECT_EQ(buffer.getDispatchConfig(8), (Config{24, 6, 256, 6, 128}));
@@ -207,7 +207,7 @@ TEST(DefectsTest, NumSmsIsEvenAndPositive) {
 }
 
 TEST(DefectsTest, EveryNumberOfRanksHasAConfiguration) {
-  DeepEPBuffer buffer(make_in_process_bootstraps(1).front(), 0, 1);
+  DeepEPBuffer buffer = single_rank_buffer();
   for (int num_ranks = 0; num_ranks <= 200; ++num_ranks) {
     EXPECT_NO_THROW(buffer.getDispatchConfig(num_ranks).validate()) << num_ranks;
     EXPECT_NO_THROW(buffer.getCombineConfig(num_ranks).validate()) << num_ranks;
@@ -223,7 +223,8 @@ TEST(DefectsTest, EngineGathersTheBytes) {
         [&](std::span<const std::byte> mine) {
           return bootstraps[index]->all_gather(mine, std::chrono::milliseconds(10'000));
         },
-        index, 2, 0, static_cast<std::int64_t>(DeepEPBuffer::getLowLatencyRdmaSizeHint(128, 256, 2, 8)), true, 4);
+        index, 2, 0, static_cast<std::int64_t>(DeepEPBuffer::getLowLatencyRdmaSizeHint(128, 256, 2, 8)), true, 4,
+        test_device());
     ASSERT_TRUE(buffer.init());
     expect_round_trip(buffer, make_tokens(rank, 2));
   });

@@ -85,6 +85,7 @@ void run_case(DeepEPBuffer& buffer, const Tokens& tokens, const Case& c) {
 }
 
 TEST(LowLatencyTest, EveryCombinationEqualsTheLibrary) {
+  if (const std::string why_not = why_no_low_latency(); !why_not.empty()) GTEST_SKIP() << why_not;
   for (const int num_ranks : {1, 2, 3}) {
     for (const bool use_fp8 : {false, true}) {
       for (const Case c : {Case{use_fp8}, Case{use_fp8, true}, Case{use_fp8, false, true}}) {
@@ -98,6 +99,7 @@ TEST(LowLatencyTest, EveryCombinationEqualsTheLibrary) {
 }
 
 TEST(LowLatencyTest, TwoMicroBatchesOverlapByHooks) {
+  if (const std::string why_not = why_no_low_latency(); !why_not.empty()) GTEST_SKIP() << why_not;
   run_ranks(2, [](DeepEPBuffer& buffer, int rank) {
     const Tokens tokens = make_tokens(rank, 2);
     const auto send = [&] {

@@ -7,12 +7,51 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Parallel.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <gtest/gtest.h>
+
+#include <crossdock/error.hpp>
 
 #include "torch/src/arguments.hpp"
 #include "torch/src/results.hpp"
 
 namespace crossdock::torch::testing {
+
+namespace {
+
+at::Device& the_device() {
+  static at::Device device = at::kCPU;
+  return device;
+}
+
+void use_own_stream() {
+  if (test_device().is_cpu()) return;
+  const c10::impl::VirtualGuardImpl guard(test_device().type());
+  guard.exchangeStream(guard.getStreamFromGlobalPool(test_device()));
+}
+
+}  // namespace
+
+at::Device test_device() { return the_device(); }
+void set_test_device(at::Device device) { the_device() = device; }
+
+DeepEPBuffer single_rank_buffer() {
+  return {make_in_process_bootstraps(1).front(), 0, 1, 0, 0, false, 1, test_device()};
+}
+
+std::string why_no_low_latency() {
+  DeepEPBuffer buffer = single_rank_buffer();
+  buffer.init();
+  const Tokens tokens = make_tokens(0, 1);
+  try {
+    static_cast<void>(
+        buffer.lowLatencyDispatch(tokens.x, tokens.topk_idx, Tokens::kMostTokens, tokens.num_experts, false));
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::kUnsupported) return error.what();
+    throw;
+  }
+  return {};
+}
 
 void run_ranks(int num_ranks, const std::function<void(DeepEPBuffer& buffer, int rank)>& body) {
   at::set_num_threads(1);
@@ -21,8 +60,10 @@ void run_ranks(int num_ranks, const std::function<void(DeepEPBuffer& buffer, int
   for (int rank = 0; rank < num_ranks; ++rank) {
     threads.emplace_back([&, rank] {
       try {
+        use_own_stream();
         const auto index = static_cast<std::size_t>(rank);
-        DeepEPBuffer buffer(bootstraps[index], index, static_cast<std::size_t>(num_ranks));
+        DeepEPBuffer buffer(bootstraps[index], index, static_cast<std::size_t>(num_ranks), 0, 0, false, 1,
+                            test_device());
         if (!buffer.init()) throw std::runtime_error("init() returned false");
         body(buffer, rank);
       } catch (const std::exception& error) {
@@ -45,6 +86,9 @@ Tokens make_tokens(int rank, int num_ranks) {
       at::rand({count, tokens.num_experts}, generator).argsort(std::int64_t{1}).slice(1, 0, Tokens::kTopK).contiguous();
   tokens.topk_idx.masked_fill_(at::rand({count, Tokens::kTopK}, generator) < 0.15, -1);
   tokens.topk_weights = at::rand({count, Tokens::kTopK}, generator);
+  for (at::Tensor* tensor : {&tokens.x, &tokens.fp8, &tokens.scales, &tokens.topk_idx, &tokens.topk_weights}) {
+    *tensor = tensor->to(test_device());
+  }
   return tokens;
 }
 
@@ -65,8 +109,9 @@ void expect_round_trip(DeepEPBuffer& buffer, const Tokens& tokens) {
 }
 
 Tensor borrow(const at::Tensor& tensor) {
+  if (!tensor.is_cpu()) c10::impl::VirtualGuardImpl(tensor.device().type()).getStream(tensor.device()).synchronize();
   return Tensor::borrow(tensor.data_ptr(), *to_core(tensor.scalar_type()),
-                        std::span(tensor.sizes().data(), tensor.sizes().size()));
+                        std::span(tensor.sizes().data(), tensor.sizes().size()), to_core(tensor.device()));
 }
 
 void expect_same(const char* name, const at::Tensor& got, const Tensor& expected) {
@@ -75,8 +120,9 @@ void expect_same(const char* name, const at::Tensor& got, const Tensor& expected
   EXPECT_EQ(got.scalar_type(), wanted.scalar_type()) << name;
   EXPECT_EQ(got.strides(), wanted.strides()) << name;
   ASSERT_EQ(got.sizes(), wanted.sizes()) << name;
-  const at::Tensor left = got.contiguous();
-  const at::Tensor right = wanted.contiguous();
+  EXPECT_EQ(got.device(), test_device()) << name;
+  const at::Tensor left = got.cpu().contiguous();
+  const at::Tensor right = wanted.cpu().contiguous();
   if (left.numel() == 0) return;
   EXPECT_EQ(std::memcmp(left.data_ptr(), right.data_ptr(), left.nbytes()), 0) << name;
 }

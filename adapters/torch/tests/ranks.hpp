@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include <ATen/ATen.h>
 
@@ -11,8 +12,18 @@
 
 namespace crossdock::torch::testing {
 
-/// Runs the body on each rank with a buffer of its own, and fails the test for every exception.
+/// Where the tests' tensors are: the CPU, or what the program was given as --device=cuda:0. Ranks share it.
+[[nodiscard]] at::Device test_device();
+void set_test_device(at::Device device);
+/// Why the device has no low-latency mode, or empty.
+[[nodiscard]] std::string why_no_low_latency();
+
+/// Runs the body on each rank with a buffer of its own, and on a CUDA device on a stream of its own. Fails the test for
+/// every exception.
 void run_ranks(int num_ranks, const std::function<void(DeepEPBuffer& buffer, int rank)>& body);
+
+/// The only rank of its group; not yet initialized.
+[[nodiscard]] DeepEPBuffer single_rank_buffer();
 
 /// The tokens of one rank. Ids have -1; rank 1 of more than two has no tokens.
 struct Tokens {
@@ -32,7 +43,7 @@ struct Tokens {
 /// Fails unless a dispatch and a combine of what was received give each token times the number of its ranks.
 void expect_round_trip(DeepEPBuffer& buffer, const Tokens& tokens);
 
-/// A view of a torch tensor for the library itself.
+/// A view of a torch tensor for the library itself, after what is queued on the current stream.
 [[nodiscard]] Tensor borrow(const at::Tensor& tensor);
 /// The same shape, dtype and bytes.
 void expect_same(const char* name, const at::Tensor& got, const Tensor& expected);

@@ -23,6 +23,8 @@ using AllGather = std::function<std::vector<Bytes>(std::span<const std::byte> mi
 ///
 /// Collective: init, dispatch, combine and the low-latency pair are called by all ranks in the same order.
 /// Threads: one thread at a time. Tensors that an asynchronous operation was given stay alive until it has ended.
+/// Streams: an operation starts after what is queued on torch's current stream; once it has ended, its results may be
+/// used on any. A received tensor must live as long as work on streams other than that one uses it.
 /// Errors are crossdock::Error: kInvalidArgument names the argument, what it was and what is allowed, and the other
 /// ranks' calls throw too; kState before init(). After a bad argument the buffer goes on (docs/errors.md).
 /// docs/migrating-from-rtp-llm.md lists what differs from the original.
@@ -31,7 +33,7 @@ class DeepEPBuffer {
   /// Does nothing but remember: init() makes the buffer.
   /// The arena, where received tensors live, gets num_nvl_bytes + num_rdma_bytes, but at least 16 MiB. Both modes may
   /// be used whatever low_latency_mode says; num_qps_per_rank must be positive, and has no further effect inside a
-  /// node. `device` is where all tensors are.
+  /// node. `device` is where all tensors are: the CPU, or a CUDA device, which is the current one if it has no index.
   DeepEPBuffer(AllGather all_gather, std::size_t world_rank, std::size_t world_size, std::int64_t num_nvl_bytes = 0,
                std::int64_t num_rdma_bytes = 0, bool low_latency_mode = false, int num_qps_per_rank = 1,
                at::Device device = at::kCPU);
