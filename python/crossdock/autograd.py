@@ -59,6 +59,13 @@ def _core(buffer: crossdock.Buffer | DeepEpBuffer) -> crossdock.Buffer:
     return buffer.runtime if isinstance(buffer, DeepEpBuffer) else buffer
 
 
+def _options(buffer: crossdock.Buffer) -> crossdock.OperationOptions:
+    """Operations start after what is queued on torch's current stream."""
+    if buffer.device == "cpu":
+        return crossdock.OperationOptions()
+    return crossdock.OperationOptions(stream=torch.cuda.current_stream(torch.device(buffer.device)))
+
+
 class _Dispatch(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -76,6 +83,7 @@ class _Dispatch(torch.autograd.Function):
             to_core(topk_weights),
             num_experts=num_experts,
             expert_alignment=expert_alignment,
+            options=_options(buffer),
         )
         ids = to_torch(output.recv_topk_idx)
         ctx.buffer = buffer
@@ -92,7 +100,12 @@ class _Dispatch(torch.autograd.Function):
         (ids,) = ctx.saved_tensors
         # A weight of -1 is the constant 0 here, whatever was computed with it.
         own_weights = grad_weights.masked_fill(ids < 0, 0).contiguous()
-        output = ctx.buffer.combine(to_core(grad_x.contiguous()), ctx.handle, topk_weights=to_core(own_weights))
+        output = ctx.buffer.combine(
+            to_core(grad_x.contiguous()),
+            ctx.handle,
+            topk_weights=to_core(own_weights),
+            options=_options(ctx.buffer),
+        )
         return None, output.combined_x.torch(), None, to_torch(output.combined_topk_weights), None, None
 
 
@@ -101,8 +114,9 @@ class _Combine(torch.autograd.Function):
     def forward(ctx: Any, buffer: crossdock.Buffer, x: torch.Tensor, handle: crossdock.DispatchHandle) -> torch.Tensor:
         ctx.buffer = buffer
         ctx.handle = handle
-        return buffer.combine(to_core(x), handle).combined_x.torch()
+        return buffer.combine(to_core(x), handle, options=_options(buffer)).combined_x.torch()
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
-        return None, ctx.buffer.dispatch_cached(to_core(grad.contiguous()), ctx.handle).recv_x.torch(), None
+        output = ctx.buffer.dispatch_cached(to_core(grad.contiguous()), ctx.handle, options=_options(ctx.buffer))
+        return None, output.recv_x.torch(), None

@@ -8,7 +8,9 @@ import pytest
 
 from crossdock import deep_ep
 from layer import EXPERTS_PER_RANK, HIDDEN, MOST_TOKENS, Layer, make_layer
-from ranks import run_threads
+from ranks import EACH_DEVICE, run_threads
+
+__all__ = ["EACH_DEVICE", "RANKS", "low_latency_buffer", "run_layers"]
 
 RANKS = pytest.mark.parametrize("num_ranks", [2, 4])
 

@@ -20,9 +20,9 @@ class Routing:
     """Ids of this rank's tokens, and the layout computed by torch alone."""
 
     def __init__(self, group: Group) -> None:
-        generator = torch.Generator().manual_seed(group.rank)
+        torch.manual_seed(group.rank)
         self.num_experts = EXPERTS_PER_RANK * group.size
-        scores = torch.rand(TOKENS, self.num_experts, generator=generator)
+        scores = torch.rand(TOKENS, self.num_experts)
         self.topk_idx = scores.topk(TOP_K, dim=-1)[1].to(deep_ep.topk_idx_t)
         ranks = self.topk_idx // EXPERTS_PER_RANK
         inplace_unique(ranks, group.size)

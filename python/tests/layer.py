@@ -42,18 +42,16 @@ class Layer:
 
 
 def make_layer(rank: int, num_ranks: int, seed: int = 0) -> Layer:
-    generator = torch.Generator().manual_seed(1000 * seed + rank)
+    """On torch's default device, with the same values on each."""
+    here = torch.get_default_device()
     tokens = 0 if num_ranks > 2 and rank == 1 else MOST_TOKENS - rank
-    num_experts = EXPERTS_PER_RANK * num_ranks
-    ids = torch.randint(0, num_experts, (tokens, TOP_K), generator=generator)
-    ids[torch.rand(ids.shape, generator=generator) < 0.1] = -1
-    return Layer(
-        rank,
-        num_ranks,
-        torch.randn(tokens, HIDDEN, generator=generator).bfloat16(),
-        ids,
-        torch.rand(tokens, TOP_K, generator=generator),
-    )
+    with torch.device("cpu"):
+        generator = torch.Generator().manual_seed(1000 * seed + rank)
+        ids = torch.randint(0, EXPERTS_PER_RANK * num_ranks, (tokens, TOP_K), generator=generator)
+        ids[torch.rand(ids.shape, generator=generator) < 0.1] = -1
+        x = torch.randn(tokens, HIDDEN, generator=generator).bfloat16()
+        weights = torch.rand(tokens, TOP_K, generator=generator)
+    return Layer(rank, num_ranks, x.to(here), ids.to(here), weights.to(here))
 
 
 def run_experts(rows: object, local_ids: torch.Tensor, weights: torch.Tensor, first_expert: int) -> torch.Tensor:

@@ -8,16 +8,19 @@ from __future__ import annotations
 from typing import Any
 
 import crossdock
-from callers import RANKS, low_latency_buffer, run_layers
+from callers import EACH_DEVICE, RANKS, low_latency_buffer, run_layers
 from crossdock import deep_ep
 from crossdock.deep_ep.utils import EventOverlap
 from crossdock.deep_ep.utils.math import per_token_cast_to_fp8
 from layer import EXPERTS_PER_RANK, HIDDEN, MOST_TOKENS, Layer, run_experts, run_packed_experts
+from ranks import has_low_latency
 
 
+@EACH_DEVICE
 @RANKS
 def test_sglang(num_ranks: int) -> None:
     """One buffer sized by hints for both modes; normal mode by events, then cleaned for low-latency mode."""
+    with_low_latency = has_low_latency()
 
     def make_buffer(group: Any, layer: Layer) -> deep_ep.Buffer:
         num_nvl_bytes, num_rdma_bytes = 0, 0
@@ -107,13 +110,15 @@ def test_sglang(num_ranks: int) -> None:
         buffer = make_buffer(group, layer)
         normal(buffer, layer)
         buffer.clean_low_latency_buffer(MOST_TOKENS, HIDDEN, layer.num_experts)
-        low_latency(buffer, layer, return_recv_hook=False)
-        low_latency(buffer, layer, return_recv_hook=True)
+        if with_low_latency:
+            low_latency(buffer, layer, return_recv_hook=False)
+            low_latency(buffer, layer, return_recv_hook=True)
         normal(buffer, layer)
 
     run_layers(num_ranks, body)
 
 
+@EACH_DEVICE
 @RANKS
 def test_rtp_llm(num_ranks: int) -> None:
     """Eight positional arguments; ids and layout by two; the low-latency pair synchronous and by keyword."""
@@ -174,9 +179,11 @@ def test_rtp_llm(num_ranks: int) -> None:
         layer.check(combined_x, 0.08)
 
     run_layers(num_ranks, normal)
-    run_layers(num_ranks, low_latency)
+    if has_low_latency():
+        run_layers(num_ranks, low_latency)
 
 
+@EACH_DEVICE
 def test_tensorrt_llm() -> None:
     """An mpi4py communicator instead of a group; the event is looked at."""
 

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from callers import RANKS, low_latency_buffer, run_layers
+from callers import EACH_DEVICE, RANKS, low_latency_buffer, run_layers
 from crossdock import deep_ep
 from crossdock.deep_ep.utils.math import per_token_cast_to_fp8
 from layer import EXPERTS_PER_RANK, MOST_TOKENS, Layer, make_layer, run_experts, run_packed_experts
+from ranks import require_low_latency
 
 
+@EACH_DEVICE
 @RANKS
 @pytest.mark.parametrize("is_fp8", [False, True])
 @pytest.mark.parametrize("is_async", [False, True])
@@ -94,12 +96,14 @@ def test_vllm_high_throughput(num_ranks: int, is_fp8: bool, is_async: bool) -> N
     run_layers(num_ranks, body)
 
 
+@EACH_DEVICE
 @RANKS
 @pytest.mark.parametrize(
     "quantization", [{"use_fp8": False}, {"use_fp8": True}, {"use_fp8": True, "round_scale": True}]
 )
 def test_vllm_low_latency(num_ranks: int, quantization: dict[str, bool]) -> None:
     """Hooks always; `out` given; two micro-batches with both dispatches sent before the first is received."""
+    require_low_latency()
 
     def body(group: Any, layer: Layer) -> None:
         buffer = low_latency_buffer(group, layer)

@@ -52,7 +52,7 @@ def torchrun(*program: str) -> list[str]:
 
 
 def test_torchrun() -> None:
-    run(torchrun(*RUN_AS_DEEP_EP, "torchrun"), 2, OMP_NUM_THREADS="1")
+    run(torchrun(*RUN_AS_DEEP_EP, "torchrun", "cpu"), 2, OMP_NUM_THREADS="1")
 
 
 def test_torchrun_without_torch_in_the_program() -> None:
@@ -60,14 +60,14 @@ def test_torchrun_without_torch_in_the_program() -> None:
 
 
 def test_torch_multiprocessing() -> None:
-    run([sys.executable, *RUN_AS_DEEP_EP, "spawn", "2"], 2, MASTER_PORT=str(free_port()))
+    run([sys.executable, *RUN_AS_DEEP_EP, "spawn", "cpu", "2"], 2, MASTER_PORT=str(free_port()))
 
 
 def test_mpirun_with_mpi4py() -> None:
     probe = subprocess.run([sys.executable, "-c", "from mpi4py import MPI"], capture_output=True, text=True)
     if probe.returncode != 0:
         pytest.skip(f"mpi4py finds no MPI library: {probe.stderr.splitlines()[-1:]}")
-    run([*mpirun(), sys.executable, *RUN_AS_DEEP_EP, "mpi"], 2, MASTER_ADDR="unused", MASTER_PORT="0")
+    run([*mpirun(), sys.executable, *RUN_AS_DEEP_EP, "mpi", "cpu"], 2, MASTER_ADDR="unused", MASTER_PORT="0")
 
 
 def test_mpirun_without_mpi4py() -> None:

@@ -1,4 +1,4 @@
-"""A program for deep_ep that knows nothing of crossdock: exchange.py torchrun|spawn|mpi [ranks].
+"""A program for deep_ep that knows nothing of crossdock: exchange.py torchrun|spawn|mpi cpu|cuda [ranks].
 
 Each rank sends its number to the next; prints a line for each rank.
 """
@@ -16,6 +16,7 @@ from deep_ep.utils.math import calc_diff
 
 def exchange(buffer: Buffer) -> None:
     rank, size = buffer.rank, buffer.group_size
+    assert torch.get_default_device().type == sys.argv[2]
     x = torch.full((1, 128), float(rank), dtype=torch.bfloat16)
     ids = torch.full((1, 1), (rank + 1) % size, dtype=deep_ep.topk_idx_t)
     weights = torch.ones(1, 1, dtype=torch.float32)
@@ -45,6 +46,9 @@ def run_spawned(local_rank: int, num_local_ranks: int) -> None:
 
 def main() -> None:
     if sys.argv[1] == "torchrun":
+        if sys.argv[2] == "cuda":
+            torch.cuda.set_device(0)
+            torch.set_default_device("cuda")
         dist.init_process_group("gloo")
         exchange(Buffer(dist.group.WORLD, int(1e6)))
         dist.destroy_process_group()
@@ -53,7 +57,7 @@ def main() -> None:
 
         exchange(Buffer(None, int(1e6), 0, comm=MPI.COMM_WORLD))
     else:
-        torch.multiprocessing.spawn(run_spawned, args=(int(sys.argv[2]),) * 1, nprocs=int(sys.argv[2]))
+        torch.multiprocessing.spawn(run_spawned, args=(int(sys.argv[3]),), nprocs=int(sys.argv[3]))
 
 
 if __name__ == "__main__":
