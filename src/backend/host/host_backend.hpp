@@ -80,9 +80,11 @@ struct Group {
   StagedSlabs staged_slabs;
   // Of low-latency operations: tokens that a dispatch stages, rows that a combine stages, and received rows that do not
   // fit a core's own caches.
-  StoreChoice dispatch_stores{kMostCoreKeeps};
-  StoreChoice combine_stores{kMostCoreKeeps};
-  StoreChoice fetch_stores{8 * kMostCoreKeeps};
+  // A store to a line that others have read takes 2 to 9 ns between cores that share a cache, else more than 20. A row
+  // that a combine stages is read but once, so streaming it pays sooner (docs/performance.md).
+  StoreChoice dispatch_stores{kMostCoreKeeps, StoreChoice::Duration{12}};
+  StoreChoice combine_stores{kMostCoreKeeps, StoreChoice::Duration{5}};
+  StoreChoice fetch_stores{8 * kMostCoreKeeps, StoreChoice::Duration{12}};
 };
 
 /// Backends of other devices say how rows are moved.

@@ -16,7 +16,7 @@ Stores StoreChoice::choose(std::size_t bytes) noexcept {
 void StoreChoice::note(std::size_t bytes, std::size_t stored, Duration took) noexcept {
   constexpr std::size_t kBytesPerLine = 64;
   Size& size = size_of(bytes);
-  const bool is_slow = took > kSlowLine * static_cast<std::int64_t>(stored / kBytesPerLine);
+  const bool is_slow = took > slow_line_ * static_cast<std::int64_t>(stored / kBytesPerLine);
   const int trials = is_slow ? size.slow_trials.load(std::memory_order_relaxed) + 1 : 0;
   const bool is_verdict = !is_slow || trials == kTrials;
   size.slow_trials.store(is_verdict ? 0 : trials, std::memory_order_relaxed);

@@ -24,11 +24,10 @@ class StoreChoice {
   static constexpr int kStreamingRun = 1024;
   /// The first batch after streaming ones finds the lines elsewhere than later ones do.
   static constexpr int kTrials = 3;
-  /// Of 64 bytes. Between cores that share a cache it is 2 to 9 ns, between others more than 20 (docs/performance.md).
-  static constexpr Duration kSlowLine{12};
 
-  /// Batches of more than `most_bytes` always stream.
-  explicit StoreChoice(std::size_t most_bytes) noexcept : most_bytes_(most_bytes) {}
+  /// Batches of more than `most_bytes` always stream. `slow_line`: regular stores of 64 bytes that take longer are
+  /// slow.
+  StoreChoice(std::size_t most_bytes, Duration slow_line) noexcept : most_bytes_(most_bytes), slow_line_(slow_line) {}
 
   /// For a batch of that many bytes. What stores_for() does not stream is not looked at.
   [[nodiscard]] Stores choose(std::size_t bytes) noexcept;
@@ -47,6 +46,7 @@ class StoreChoice {
   [[nodiscard]] Size& size_of(std::size_t bytes) noexcept { return sizes_[std::bit_width(bytes)]; }
 
   std::size_t most_bytes_;
+  Duration slow_line_;
   std::array<Size, 65> sizes_;
   std::atomic<bool> are_slow_ = false;
 };

@@ -7,7 +7,8 @@ namespace crossdock::host {
 namespace {
 
 constexpr std::size_t kBytes = 64 * 1000;
-constexpr StoreChoice::Duration kQuick = StoreChoice::kSlowLine * 1000;
+constexpr StoreChoice::Duration kSlowLine{7};
+constexpr StoreChoice::Duration kQuick = kSlowLine * 1000;
 constexpr StoreChoice::Duration kSlow = kQuick + StoreChoice::Duration{1};
 
 class StoreChoiceTest : public ::testing::Test {
@@ -27,7 +28,7 @@ class StoreChoiceTest : public ::testing::Test {
     for (int i = 0; i < StoreChoice::kTrials; ++i) EXPECT_TRUE(is_stored_regularly(kSlow)) << i;
   }
 
-  StoreChoice choice_{8 * kBytes};
+  StoreChoice choice_{8 * kBytes, kSlowLine};
 };
 
 TEST_F(StoreChoiceTest, StoresRegularlyWhileThatIsQuick) {
@@ -70,7 +71,7 @@ TEST_F(StoreChoiceTest, KeepsSizesApart) {
 }
 
 TEST(StoreChoice, StreamsLargeBatchesAlways) {
-  StoreChoice choice(kBytes);
+  StoreChoice choice(kBytes, kSlowLine);
   EXPECT_EQ(choice.choose(kBytes + 1), Stores::kStreaming);
 }
 
