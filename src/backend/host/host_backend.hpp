@@ -82,7 +82,7 @@ struct Group {
   // fit a core's own caches.
   // A store to a line that others have read takes 2 to 9 ns between cores that share a cache, else more than 20. A row
   // that a combine stages is read but once, so streaming it pays sooner (docs/performance.md).
-  StoreChoice dispatch_stores{kMostCoreKeeps, StoreChoice::Duration{12}};
+  StoreChoice dispatch_stores{kMostCoreKeeps, StoreChoice::Duration{18}};
   StoreChoice combine_stores{kMostCoreKeeps, StoreChoice::Duration{5}};
   StoreChoice fetch_stores{8 * kMostCoreKeeps, StoreChoice::Duration{12}};
 };
