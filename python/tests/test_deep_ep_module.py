@@ -13,7 +13,7 @@ import crossdock
 from crossdock import deep_ep
 from crossdock.deep_ep import devices, sizes
 from crossdock.deep_ep.tensors import to_core, to_torch
-from crossdock.deep_ep.utils import math
+from crossdock.deep_ep.utils import math, testing
 from ranks import run_threads
 
 X, IDS, WEIGHTS = torch.ones(2, 128).bfloat16(), torch.tensor([[0], [1]]), torch.ones(2, 1)
@@ -233,6 +233,12 @@ def test_ranks_that_disagree_on_the_device_all_hear_of_it() -> None:
         assert caught.value.code is crossdock.ErrorCode.MISMATCH and caught.value.rank == 1
 
     run_threads(2, body)
+
+
+def test_bench_of_utils() -> None:
+    calls = []
+    mean, least, most = testing.bench(lambda: calls.append(time.sleep(0.002)), num_warmups=2, num_tests=3)
+    assert len(calls) == 5 and 0.002 <= least <= mean <= most < 1
 
 
 def test_arithmetic_of_utils() -> None:
