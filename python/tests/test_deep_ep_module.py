@@ -241,6 +241,26 @@ def test_bench_of_utils() -> None:
     assert len(calls) == 5 and 0.002 <= least <= mean <= most < 1
 
 
+def test_bench_kineto_of_utils() -> None:
+    def body(bootstrap: crossdock.Bootstrap) -> None:
+        buffer = deep_ep.Buffer(bootstrap)
+
+        def pair(hook: bool) -> None:
+            rows, _, handle, _, receive = low_latency_dispatch(buffer, return_recv_hook=hook)
+            if hook:
+                time.sleep(0.05)  # is no part of either half
+                receive()
+            buffer.low_latency_combine(rows, IDS, WEIGHTS, handle)
+
+        sent, summed, other = testing.bench_kineto(lambda: pair(False), ("dispatch", "combine", "notify"), num_tests=5)
+        assert 0 < sent < 1 and 0 < summed < 1 and other == 0
+        halves = testing.bench_kineto(lambda: pair(True), "dispatch", num_tests=5, num_kernels_per_period=2)
+        assert len(halves) == 2 and all(0 < half < 0.05 for half in halves)
+        assert testing.bench_kineto(lambda: dispatch(buffer), "dispatch", num_tests=2) > 0
+
+    run_threads(1, body)
+
+
 def test_arithmetic_of_utils() -> None:
     x = torch.randn(5, 200)
     rows, scales = math.per_token_cast_to_fp8(x)
