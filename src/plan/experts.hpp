@@ -8,14 +8,16 @@ namespace crossdock::plan {
 class ExpertMap {
  public:
   /// REQUIRES: num_experts >= 1, num_ranks >= 1.
-  ExpertMap(int num_experts, int num_ranks) noexcept
+  constexpr ExpertMap(int num_experts, int num_ranks) noexcept
       : num_experts_(num_experts), small_(num_experts / num_ranks), num_large_(num_experts % num_ranks) {}
 
-  [[nodiscard]] int num_experts() const noexcept { return num_experts_; }
-  [[nodiscard]] int begin(int rank) const noexcept { return rank * small_ + (rank < num_large_ ? rank : num_large_); }
-  [[nodiscard]] int count(int rank) const noexcept { return small_ + (rank < num_large_ ? 1 : 0); }
+  [[nodiscard]] constexpr int num_experts() const noexcept { return num_experts_; }
+  [[nodiscard]] constexpr int begin(int rank) const noexcept {
+    return rank * small_ + (rank < num_large_ ? rank : num_large_);
+  }
+  [[nodiscard]] constexpr int count(int rank) const noexcept { return small_ + (rank < num_large_ ? 1 : 0); }
   /// REQUIRES: 0 <= expert < num_experts().
-  [[nodiscard]] int owner(int expert) const noexcept {
+  [[nodiscard]] constexpr int owner(int expert) const noexcept {
     const int in_large = num_large_ * (small_ + 1);
     return expert < in_large ? expert / (small_ + 1) : num_large_ + (expert - in_large) / small_;
   }

@@ -12,10 +12,13 @@ namespace crossdock::cuda::device {
 class WarpItem {
  public:
   __device__ WarpItem(std::int64_t num_tokens, int pieces, int block_threads)
+      : WarpItem(num_tokens, pieces, block_threads, static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x)) {}
+  /// Of some of the grid's blocks.
+  __device__ WarpItem(std::int64_t num_tokens, int pieces, int block_threads, int block, int num_blocks)
       : pieces_(static_cast<unsigned>(pieces)), end_(static_cast<unsigned>(num_tokens) * pieces_) {
     const unsigned block_warps = static_cast<unsigned>(block_threads) / kWarpThreads;
-    item_ = blockIdx.x * block_warps + threadIdx.x / kWarpThreads;
-    step_ = gridDim.x * block_warps;
+    item_ = static_cast<unsigned>(block) * block_warps + threadIdx.x / kWarpThreads;
+    step_ = static_cast<unsigned>(num_blocks) * block_warps;
   }
 
   [[nodiscard]] __device__ bool is_valid() const { return item_ < end_; }
