@@ -45,11 +45,18 @@ struct BufferOptions {
   Device device{};
 };
 
+enum class OperationMode : std::uint8_t {
+  kThroughput,  ///< dispatch and combine
+  kLowLatency,  ///< low_latency_dispatch and low_latency_combine
+};
+
 enum class Completion : std::uint8_t {
   kSynchronous,   ///< the call returns when the results may be used
   kAsynchronous,  ///< the call returns early; the results may be used once the returned event has completed. A dispatch
                   ///< without num_worst_tokens returns when the counts are known, so when every rank has called it
   kHook,          ///< low-latency operations only: the call sends, the returned hook receives
+  kStream,        ///< the call returns when the operation is queued on the caller's stream, in whose order its results
+                  ///< may be used; what it ends with the next operation throws. On the host as kSynchronous
 };
 
 enum class Allocation : std::uint8_t {
@@ -203,8 +210,9 @@ class CROSSDOCK_EXPORT Buffer {
 
   /// Takes the place of this rank's next operation, for an adapter that cannot make its arguments: the other ranks'
   /// calls throw `reason`, nothing has moved, and the buffer goes on, as if the operation itself had been refused. The
-  /// caller then throws its reason. Throws kState where the operation would.
-  void refuse(const Error& reason);
+  /// caller then throws its reason. `mode` is that of the operation: on a device the other ranks wait in another place
+  /// for each. Throws kState where the operation would.
+  void refuse(const Error& reason, OperationMode mode = OperationMode::kThroughput);
 
   /// The point reached by the caller's stream. On the host that is now: a complete event.
   [[nodiscard]] Event capture(Stream stream = {});

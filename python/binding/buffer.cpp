@@ -131,11 +131,13 @@ void bind_buffer(nb::module_& module) {
           "stream"_a = nb::none(), "The point that a stream has reached; on a CPU a complete event.")
       .def(
           "refuse",
-          [](PythonBuffer& self, const std::string& message) {
+          [](PythonBuffer& self, const std::string& message, bool low_latency) {
             const Error reason(ErrorCode::kInvalidArgument, message);
-            self.run([&](Buffer& b) { b.refuse(reason); });
+            self.run([&](Buffer& b) {
+              b.refuse(reason, low_latency ? OperationMode::kLowLatency : OperationMode::kThroughput);
+            });
           },
-          "message"_a,
+          "message"_a, "low_latency"_a = false,
           "Takes the place of this rank's next operation, for a caller that cannot make its arguments: the other "
           "ranks' calls raise the message, and the buffer goes on.")
       .def(

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include <nanobind/nanobind.h>
 
@@ -61,8 +62,10 @@ class PythonBuffer {
     const int rank = buffer_.rank();
     const Error reason(ErrorCode::kInvalidArgument,
                        "rank " + std::to_string(rank) + ": " + operation + ": " + error.what());
+    const bool is_low_latency = std::string_view(operation).starts_with("low_latency");
+    const OperationMode mode = is_low_latency ? OperationMode::kLowLatency : OperationMode::kThroughput;
     try {
-      run([&](Buffer& buffer) { buffer.refuse(reason); });
+      run([&](Buffer& buffer) { buffer.refuse(reason, mode); });
     } catch (const Error&) {  // there is nobody to tell: the buffer is broken or destroyed
     }
     throw Error(reason).with_rank(rank);

@@ -672,7 +672,7 @@ class Buffer:
     def capture(self, stream: object | None = None) -> Event:
         """The point that a stream has reached; on a CPU a complete event."""
 
-    def refuse(self, message: str) -> None:
+    def refuse(self, message: str, low_latency: bool = False) -> None:
         """
         Takes the place of this rank's next operation, for a caller that cannot make its arguments: the other ranks' calls raise the message, and the buffer goes on.
         """

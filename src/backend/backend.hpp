@@ -66,6 +66,8 @@ struct CombineRequest {
 
 struct LowLatencyDispatchRequest {
   std::uint64_t epoch = 0;
+  Completion completion = Completion::kSynchronous;
+  Stream stream{};
   Tensor x;         ///< bfloat16 [N, H], rows contiguous
   Tensor topk_idx;  ///< [N, K], int64 or int32, contiguous, ids in [-1, E)
   RowFormat format = RowFormat::kBfloat16;
@@ -82,6 +84,8 @@ struct LowLatencyDispatchResult {
 
 struct LowLatencyCombineRequest {
   std::uint64_t epoch = 0;
+  Completion completion = Completion::kSynchronous;
+  Stream stream{};
   Tensor x;                          ///< bfloat16 [L, R * M, H], contiguous
   Tensor topk_weights;               ///< float32 [N, K], contiguous
   Tensor out;                        ///< bfloat16 [N, H], contiguous
@@ -90,6 +94,13 @@ struct LowLatencyCombineRequest {
   bool x_stays = false;    ///< the caller leaves x alone until receive() has returned
   bool zero_copy = false;  ///< x is a slab that next_combine_buffer() gave; it belongs to the operation
   std::shared_ptr<const LowLatencyHandle::State> handle;
+};
+
+/// An operation that a rank will not do.
+struct Refusal {
+  std::uint64_t epoch = 0;
+  OperationMode mode = OperationMode::kThroughput;
+  Stream stream{};
 };
 
 /// A low-latency operation whose first half is done.
@@ -147,7 +158,7 @@ class Backend {
                                                                                    const Deadline& deadline) = 0;
   /// Tells the peers that this rank will not do this epoch's operation, and why; their calls throw the same. Does not
   /// wait for them to hear it.
-  virtual void refuse(std::uint64_t epoch, const Error& reason, const Deadline& deadline) = 0;
+  virtual void refuse(const Refusal& refusal, const Error& reason, const Deadline& deadline) = 0;
 
   /// Goes without a rank from the operation `next` on, or lets it in again; no change is no error. Local.
   virtual void set_masked(int rank, bool masked, std::uint64_t next) = 0;
@@ -161,6 +172,12 @@ class Backend {
 
   /// A tensor in this rank's window. Throws kCapacity, with the bytes that would do, if there is no room.
   [[nodiscard]] virtual Tensor allocate(DataType dtype, std::span<const std::int64_t> shape) = 0;
+  /// The same for something that belongs to a low-latency dispatch; none if its memory need not be of a special kind.
+  [[nodiscard]] virtual std::optional<Tensor> allocate_for(const LowLatencyHandle::State& /*handle*/,
+                                                           DataType /*dtype*/, std::span<const std::int64_t> /*shape*/,
+                                                           bool /*is_read_by_others*/) {
+    return std::nullopt;
+  }
   [[nodiscard]] virtual std::size_t arena_bytes_free() const = 0;
   [[nodiscard]] virtual std::size_t arena_bytes_total() const = 0;
   /// This rank's arena as uint8 of one dimension; it keeps the memory alive.

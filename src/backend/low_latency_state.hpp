@@ -33,7 +33,11 @@ class LowLatencyHandle::State {
     std::int64_t row = 0;
   };
   RecyclingVector<Place> places;  ///< [num_tokens, num_topk]; known once received
-  bool is_received = false;       ///< set when all of this state is known
+  /// On a device: the same, and the epoch of the dispatch there; filled in in the order of its stream.
+  Tensor places_on_device;
+  Tensor epoch_on_device;
+  std::shared_ptr<void> memory;  ///< where a captured dispatch takes memory from, for what belongs to it
+  bool is_received = false;      ///< set when all of this state is known, or will be in the order of the stream
 
   Tensor count;         ///< int32 [L]
   Tensor src_info;      ///< int32 [L, R * M]

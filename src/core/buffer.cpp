@@ -62,7 +62,7 @@ void Buffer::clean_low_latency_buffer(std::int64_t num_max_dispatch_tokens_per_r
 
 Tensor Buffer::next_combine_buffer(const LowLatencyHandle& handle) { return impl_->next_combine_buffer(handle); }
 
-void Buffer::refuse(const Error& reason) { impl_->refuse(reason); }
+void Buffer::refuse(const Error& reason, OperationMode mode) { impl_->refuse(reason, mode); }
 Event Buffer::capture(Stream stream) { return impl_->capture(stream); }
 Stream Buffer::communication_stream() const { return impl_->communication_stream(); }
 void Buffer::mask_rank(int rank, bool masked) { impl_->mask_rank(rank, masked); }

@@ -151,7 +151,7 @@ DispatchOutput Buffer::Impl::run_dispatch(const backend::DispatchRequest& reques
     times.layout_us = layout_us;
     set_times(times);
   };
-  if (options.completion == Completion::kSynchronous) {
+  if (options.completion != Completion::kAsynchronous) {
     finish();
   } else {
     output.event = worker_.run(finish);
@@ -163,7 +163,7 @@ DispatchOutput Buffer::Impl::run_dispatch(const backend::DispatchRequest& reques
 DispatchOutput Buffer::Impl::dispatch(const DispatchInput& input, const OperationOptions& options) {
   const std::uint64_t epoch = next_epoch("dispatch");
   const auto begin = std::chrono::steady_clock::now();
-  const auto request = or_refuse(epoch, "dispatch", timeout_of(options), [&] {
+  const auto request = or_refuse({epoch}, "dispatch", timeout_of(options), [&] {
     hooks_.check_dropped();
     check_options(options, limits_);
     await_start(options);
@@ -177,7 +177,7 @@ DispatchOutput Buffer::Impl::dispatch(const DispatchInput& input, const Operatio
 DispatchOutput Buffer::Impl::dispatch(const CachedDispatchInput& input, const OperationOptions& options) {
   const std::uint64_t epoch = next_epoch("dispatch");
   const auto begin = std::chrono::steady_clock::now();
-  const auto request = or_refuse(epoch, "cached dispatch", timeout_of(options), [&] {
+  const auto request = or_refuse({epoch}, "cached dispatch", timeout_of(options), [&] {
     hooks_.check_dropped();
     check_options(options, limits_);
     await_start(options);
@@ -212,7 +212,7 @@ backend::CombineRequest Buffer::Impl::make_request(std::uint64_t epoch, const Co
 CombineOutput Buffer::Impl::combine(const CombineInput& input, const OperationOptions& options) {
   const std::uint64_t epoch = next_epoch("combine");
   const Milliseconds timeout = timeout_of(options);
-  const auto request = or_refuse(epoch, "combine", timeout, [&] {
+  const auto request = or_refuse({epoch}, "combine", timeout, [&] {
     hooks_.check_dropped();
     check_options(options, limits_);
     backend::CombineRequest checked = make_request(epoch, input);
@@ -220,7 +220,7 @@ CombineOutput Buffer::Impl::combine(const CombineInput& input, const OperationOp
     return checked;
   });
   const auto run = [this, request, timeout, previous_event = options.previous_event, stream = capture(options.stream)] {
-    or_refuse(request.epoch, "combine", timeout, [&] {
+    or_refuse({request.epoch}, "combine", timeout, [&] {
       if (previous_event) previous_event->wait();
       stream.wait();
       request.handle->completion.wait();
@@ -228,7 +228,7 @@ CombineOutput Buffer::Impl::combine(const CombineInput& input, const OperationOp
     set_times(backend_->combine(request, Deadline(timeout)));
   };
   CombineOutput output{request.out, request.out_weights, Event()};
-  if (options.completion == Completion::kSynchronous) {
+  if (options.completion != Completion::kAsynchronous) {
     run();
   } else {
     output.event = worker_.run(run);
@@ -256,9 +256,9 @@ Tensor Buffer::Impl::combine_input(const DispatchHandle& handle, std::int64_t hi
   }
 }
 
-void Buffer::Impl::refuse(const Error& reason) {
+void Buffer::Impl::refuse(const Error& reason, OperationMode mode) {
   const std::uint64_t epoch = next_epoch("refuse");
-  backend_->refuse(epoch, reason, Deadline(options_.timeout));
+  backend_->refuse({.epoch = epoch, .mode = mode}, reason, Deadline(options_.timeout));
 }
 
 void Buffer::Impl::mask_rank(int rank, bool masked) {

@@ -44,7 +44,7 @@ class Buffer::Impl {
   [[nodiscard]] LowLatencyCombineOutput low_latency_combine(const LowLatencyCombineInput& input,
                                                             const OperationOptions& options);
   [[nodiscard]] Tensor next_combine_buffer(const LowLatencyHandle& handle);
-  void refuse(const Error& reason);
+  void refuse(const Error& reason, OperationMode mode);
   [[nodiscard]] Event capture(const Stream& stream) { return local_device_->capture(stream); }
   [[nodiscard]] Stream communication_stream() const { return local_device_->communication_stream(); }
   void mask_rank(int rank, bool masked);
@@ -62,7 +62,7 @@ class Buffer::Impl {
   }
   /// Runs `body`; if it throws, the peers are told, and what is thrown names the operation and this rank.
   template <class Body>
-  auto or_refuse(std::uint64_t epoch, std::string_view operation, Milliseconds timeout, Body body);
+  auto or_refuse(const backend::Refusal& refusal, std::string_view operation, Milliseconds timeout, Body body);
   [[nodiscard]] Error named(const std::exception& error, std::string_view operation) const;
 
   /// An operation starts after previous_event and after what the caller has queued on its stream.
@@ -81,6 +81,7 @@ class Buffer::Impl {
   template <class Input>
   [[nodiscard]] auto checked_request(std::uint64_t epoch, std::string_view name, const Input& input,
                                      const OperationOptions& options);
+  [[nodiscard]] Tensor allocate_combined(const LowLatencyHandle::State& handle, Completion completion);
   /// Runs the second half now, on the worker, or when the hook is called.
   void receive(const std::shared_ptr<backend::ReceiveOperation>& operation, std::string_view name, std::uint64_t epoch,
                const OperationOptions& options, Event& event, ReceiveHook& hook);
@@ -108,13 +109,14 @@ class Buffer::Impl {
 };
 
 template <class Body>
-auto Buffer::Impl::or_refuse(std::uint64_t epoch, std::string_view operation, Milliseconds timeout, Body body) {
+auto Buffer::Impl::or_refuse(const backend::Refusal& refusal, std::string_view operation, Milliseconds timeout,
+                             Body body) {
   try {
     return body();
   } catch (const std::exception& error) {
     const Error reason = named(error, operation);
     try {
-      backend_->refuse(epoch, reason, Deadline(timeout));
+      backend_->refuse(refusal, reason, Deadline(timeout));
     } catch (const Error& unheard) {
       logger().warn("rank {}: the other ranks could not be told: {}", rank_, unheard.what());
     }

@@ -16,6 +16,11 @@ const LowLatencyHandle::State& checked(const std::shared_ptr<const LowLatencyHan
   return *state;
 }
 
+/// Does the host wait for the end of it?
+constexpr bool is_awaited(Completion completion) noexcept {
+  return completion == Completion::kSynchronous || completion == Completion::kAsynchronous;
+}
+
 }  // namespace
 
 std::int64_t LowLatencyHandle::num_tokens() const { return checked(state_).num_tokens; }
@@ -37,7 +42,7 @@ backend::LowLatencyDispatchRequest Buffer::Impl::make_request(std::uint64_t epoc
   state->buffer_id = buffer_id_;
   state->epoch = epoch;
   state->num_tokens = input.x.size(0);
-  state->ids_digest = digest_of_ids(input.topk_idx);
+  if (limits_.device.type == DeviceType::kHost) state->ids_digest = digest_of_ids(input.topk_idx);
   state->num_topk = static_cast<int>(input.topk_idx.size(1));
   state->hidden = input.x.size(1);
   state->max_tokens = input.num_max_dispatch_tokens_per_rank;
@@ -45,6 +50,8 @@ backend::LowLatencyDispatchRequest Buffer::Impl::make_request(std::uint64_t epoc
 
   backend::LowLatencyDispatchRequest request;
   request.epoch = epoch;
+  request.completion = options.completion;
+  request.stream = options.stream;
   request.x = input.x;
   request.topk_idx = input.topk_idx;
   request.format = input.format;
@@ -66,10 +73,11 @@ backend::LowLatencyCombineRequest Buffer::Impl::make_request(std::uint64_t epoch
 
   backend::LowLatencyCombineRequest request;
   request.epoch = epoch;
+  request.completion = options.completion;
+  request.stream = options.stream;
   request.x = input.x;
   request.topk_weights = input.topk_weights;
-  request.out = input.out ? *input.out
-                          : local_device_->allocate(DataType::kBfloat16, std::array{handle.num_tokens, handle.hidden});
+  request.out = input.out ? *input.out : allocate_combined(handle, options.completion);
   request.wait_costs = options.wait_recv_cost_stats;
   request.use_logfmt = input.use_logfmt;
   request.x_stays = options.completion != Completion::kHook;
@@ -78,13 +86,26 @@ backend::LowLatencyCombineRequest Buffer::Impl::make_request(std::uint64_t epoch
   return request;
 }
 
+Tensor Buffer::Impl::allocate_combined(const LowLatencyHandle::State& handle, Completion completion) {
+  const std::array shape{handle.num_tokens, handle.hidden};
+  if (auto tensor = backend_->allocate_for(handle, DataType::kBfloat16, shape, false)) return *std::move(tensor);
+  // Slabs are given back in the order of low-latency operations, other memory in that of the buffer's own stream.
+  const bool is_local = limits_.device.type == DeviceType::kHost || is_awaited(completion);
+  return is_local ? local_device_->allocate(DataType::kBfloat16, shape)
+                  : backend_->allocate(DataType::kBfloat16, shape);
+}
+
 template <class Input>
 auto Buffer::Impl::checked_request(std::uint64_t epoch, std::string_view name, const Input& input,
                                    const OperationOptions& options) {
-  return or_refuse(epoch, name, timeout_of(options), [&] {
+  const backend::Refusal refusal{.epoch = epoch, .mode = OperationMode::kLowLatency, .stream = options.stream};
+  return or_refuse(refusal, name, timeout_of(options), [&] {
     hooks_.check_dropped();
     check_low_latency_options(options, limits_);
-    await_start(options);
+    // What is ordered by the stream waits there.
+    const bool waits_here = limits_.device.type == DeviceType::kHost || is_awaited(options.completion);
+    if (options.previous_event) options.previous_event->wait();
+    if (waits_here) capture(options.stream).wait();
     return make_request(epoch, input, options);
   });
 }
@@ -94,7 +115,8 @@ void Buffer::Impl::receive(const std::shared_ptr<backend::ReceiveOperation>& ope
   const Milliseconds timeout = timeout_of(options);
   const auto body = [operation, timeout] { operation->receive(Deadline(timeout)); };
   switch (options.completion) {
-    case Completion::kSynchronous: body(); return;
+    case Completion::kSynchronous:
+    case Completion::kStream: body(); return;
     case Completion::kAsynchronous: event = worker_.run(body); return;
     case Completion::kHook:
       hook = hooks_.add(make_recycled<ReceiveHook::State>(recycler_, name, epoch, operation, timeout));
@@ -135,8 +157,9 @@ Tensor Buffer::Impl::next_combine_buffer(const LowLatencyHandle& handle) {
       throw make_error(ErrorCode::kState, "an earlier error broke this buffer; make a new one");
     check_handle(handle);
     const std::int64_t local = local_experts_unchecked(handle.num_experts());
-    Tensor tensor = backend_->allocate(
-        DataType::kBfloat16, std::array{local, topology_.num_ranks * handle.state()->max_tokens, handle.hidden()});
+    const std::array shape{local, topology_.num_ranks * handle.state()->max_tokens, handle.hidden()};
+    const auto special = backend_->allocate_for(*handle.state(), DataType::kBfloat16, shape, true);
+    Tensor tensor = special ? *special : backend_->allocate(DataType::kBfloat16, shape);
     combine_buffers_.add(tensor, handle.state()->epoch);
     return tensor;
   } catch (const Error& error) {

@@ -93,8 +93,9 @@ void Arguments::expect(bool condition, const std::string& message) {
 }
 
 void Arguments::refuse(Buffer& buffer) const {
+  const bool is_low_latency = std::string_view(operation_).starts_with("lowLatency");
   try {
-    buffer.refuse(*fault_);
+    buffer.refuse(*fault_, is_low_latency ? OperationMode::kLowLatency : OperationMode::kThroughput);
   } catch (const Error&) {  // there is nobody to tell: the buffer is broken or destroyed
   }
   throw *fault_;  // NOLINT: a copy is thrown

@@ -137,26 +137,26 @@ class LowLatencyOperations(BufferBase):
 
     def _check_completion(self, operation: str, async_finish: bool, return_recv_hook: bool) -> None:
         if async_finish and return_recv_hook:
-            self._refuse(f"{operation}: async_finish and return_recv_hook exclude each other")
+            self._refuse(f"{operation}: async_finish and return_recv_hook exclude each other", low_latency=True)
 
     def _row_format(self, use_fp8: bool, round_scale: bool, use_ue8m0: bool) -> crossdock.RowFormat:
         if not use_fp8:
             return crossdock.RowFormat.BFLOAT16
         if use_ue8m0 and not round_scale:
-            self._refuse("low_latency_dispatch: use_ue8m0 needs round_scale")
+            self._refuse("low_latency_dispatch: use_ue8m0 needs round_scale", low_latency=True)
         if use_ue8m0:
             return crossdock.RowFormat.FLOAT8_UE8M0
         return crossdock.RowFormat.FLOAT8_POWER_OF_TWO if round_scale else crossdock.RowFormat.FLOAT8
 
     def _low_latency_handle(self, handle: Any) -> LowLatencyHandle:
         if not isinstance(handle, LowLatencyHandle):
-            self._refuse(f"handle is a {type(handle).__name__}, what low_latency_dispatch returned is allowed")
+            self._refuse(f"handle is a {type(handle).__name__}, what low_latency_dispatch returned is allowed", low_latency=True)
         return handle
 
     def _zero_copy_rows(self, x: torch.Tensor, handle: LowLatencyHandle) -> crossdock.Tensor:
         rows, handle.combine_buffer = handle.combine_buffer, None
         if rows is None:
-            self._refuse("low_latency_combine: zero_copy needs get_next_low_latency_combine_buffer(handle) before")
+            self._refuse("low_latency_combine: zero_copy needs get_next_low_latency_combine_buffer(handle) before", low_latency=True)
         if tuple(x.shape) != rows.shape:
-            self._refuse(f"low_latency_combine: x is {tuple(x.shape)}, but the combine buffer is {rows.shape}")
+            self._refuse(f"low_latency_combine: x is {tuple(x.shape)}, but the combine buffer is {rows.shape}", low_latency=True)
         return rows

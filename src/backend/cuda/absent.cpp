@@ -1,5 +1,6 @@
 // What the door leads to in a build without CUDA.
 #include "backend/cuda/factory.hpp"
+#include "backend/cuda/timed_graph.hpp"
 #include "base/error.hpp"
 
 namespace crossdock::cuda {
@@ -17,6 +18,15 @@ Event capture_stream(const Stream& /*stream*/) { refuse(); }
 std::vector<std::string> describe_devices() { refuse(); }
 Tensor copy_to_device(const Tensor& /*tensor*/, Device /*device*/) { refuse(); }
 Tensor copy_to_host(const Tensor& /*tensor*/) { refuse(); }
+
+struct TimedGraph::Parts {};
+TimedGraph::TimedGraph(Device /*device*/) { refuse(); }
+TimedGraph::~TimedGraph() = default;
+Stream TimedGraph::stream() const noexcept { return {}; }
+void TimedGraph::capture(const std::function<void()>& /*body*/) { refuse(); }
+void TimedGraph::mark() { refuse(); }
+std::vector<double> TimedGraph::launch() { refuse(); }
+
 void copy_on_device(const Tensor& /*from*/, const Tensor& /*to*/) { refuse(); }
 
 }  // namespace crossdock::cuda

@@ -87,21 +87,22 @@ void CommunicationStream::give_back(const Ticket& ticket) noexcept {
   free_flags_.push_back(ticket.flag);
 }
 
+bool CommunicationStream::is_through(const Ticket& ticket) noexcept {
+  // Matches thread_complete.
+  return std::atomic_ref(*ticket.completion.flag).load(std::memory_order_acquire) == ticket.completion.value;
+}
+
 void CommunicationStream::await(const Ticket& ticket, const Deadline& deadline) const {
-  const std::atomic_ref<std::uint64_t> flag(*ticket.completion.flag);
-  const auto is_through = [&] {  // matches thread_complete
-    return flag.load(std::memory_order_acquire) == ticket.completion.value;
-  };
   for (int i = 0; i < kSpins; ++i) {
-    if (is_through()) return;
+    if (is_through(ticket)) return;
   }
   auto next_check = Deadline::Clock::now() + kCheckInterval;
-  while (!is_through()) {
-    for (int i = 0; i < kYieldsPerCheck && !is_through(); ++i) ::sched_yield();
+  while (!is_through(ticket)) {
+    for (int i = 0; i < kYieldsPerCheck && !is_through(ticket); ++i) ::sched_yield();
     if (Deadline::Clock::now() < next_check) continue;
     next_check += kCheckInterval;
     const cudaError_t state = cudaStreamQuery(stream_);
-    if (state == cudaSuccess && is_through()) return;
+    if (state == cudaSuccess && is_through(ticket)) return;
     if (state != cudaErrorNotReady) check(state == cudaSuccess ? cudaErrorUnknown : state, "a kernel of crossdock");
     if (deadline.passed()) {
       throw make_error(ErrorCode::kTimeout, "a kernel on CUDA device {} did not end within {} ms", device_,

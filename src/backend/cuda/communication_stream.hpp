@@ -33,6 +33,17 @@ class CommunicationStream : public std::enable_shared_from_this<CommunicationStr
   /// Memory of the device, used again in the stream's order. Contents undefined. Throws kCapacity.
   [[nodiscard]] Tensor allocate(DataType dtype, std::span<const std::int64_t> shape);
 
+  /// A flag that no other kernel writes until it is given back.
+  struct Ticket {
+    std::size_t flag = 0;
+    device::Completion completion;
+  };
+  /// Throws kCapacity if all are taken.
+  [[nodiscard]] Ticket take_ticket();
+  void give_back(const Ticket& ticket) noexcept;
+  /// Has the kernel that was given the ticket's completion ended? What it wrote may then be used everywhere.
+  [[nodiscard]] static bool is_through(const Ticket& ticket) noexcept;
+
   /// Launches what `launch` is given a completion for, and waits until it is through: what the kernel wrote may then be
   /// used everywhere. Throws kSystem if it could not run, kTimeout if it did not end in time.
   template <typename Launch>
@@ -49,14 +60,6 @@ class CommunicationStream : public std::enable_shared_from_this<CommunicationStr
   }
 
  private:
-  /// A flag that no other kernel writes at the time.
-  struct Ticket {
-    std::size_t flag = 0;
-    device::Completion completion;
-  };
-
-  [[nodiscard]] Ticket take_ticket();
-  void give_back(const Ticket& ticket) noexcept;
   void await(const Ticket& ticket, const Deadline& deadline) const;
 
   int device_;

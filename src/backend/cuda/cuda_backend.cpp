@@ -1,17 +1,14 @@
 #include "backend/cuda/cuda_backend.hpp"
 
+#include <fmt/format.h>
+
 #include "backend/cuda/combine.hpp"
 #include "backend/cuda/dispatch.hpp"
+#include "backend/cuda/low_latency_combine.hpp"
+#include "backend/cuda/low_latency_dispatch.hpp"
 #include "base/error.hpp"
 
 namespace crossdock::cuda {
-
-namespace {
-
-/// What core has refused before it comes here.
-Error no_low_latency() { return make_error(ErrorCode::kUnsupported, "the CUDA backend has no low-latency mode yet"); }
-
-}  // namespace
 
 std::unique_ptr<backend::DispatchOperation> CudaBackend::start_dispatch(const backend::DispatchRequest& request,
                                                                         const Deadline& deadline) {
@@ -26,14 +23,66 @@ Buffer::PhaseTimes CudaBackend::combine(const backend::CombineRequest& request, 
   return times;
 }
 
+template <class Operation, class Request>
+std::shared_ptr<Operation> CudaBackend::send(const Request& request, const Deadline& deadline) {
+  auto operation = std::make_shared<Operation>(node_, request);
+  // Windows of the host take no part in it.
+  node_->group->signals.retire(request.epoch);
+  try {
+    operation->send(deadline);
+  } catch (const Error& error) {
+    Error named(error.code(), fmt::format("rank {}: {}", rank(), error.what()), error.where());
+    named.with_rank(rank());
+    node_->queue->refuse(request.stream, named, deadline.timeout());
+    throw named;
+  }
+  return operation;
+}
+
 std::shared_ptr<backend::LowLatencyDispatchOperation> CudaBackend::send_low_latency_dispatch(
     backend::LowLatencyDispatchRequest request, const Deadline& deadline) {
-  throw node_->group->refuse_as("low_latency_dispatch", request.epoch, no_low_latency(), deadline);
+  return send<LowLatencyDispatch>(request, deadline);
 }
 
 std::shared_ptr<backend::ReceiveOperation> CudaBackend::send_low_latency_combine(
     backend::LowLatencyCombineRequest request, const Deadline& deadline) {
-  throw node_->group->refuse_as("low_latency_combine", request.epoch, no_low_latency(), deadline);
+  return send<LowLatencyCombine>(request, deadline);
+}
+
+void CudaBackend::refuse(const backend::Refusal& refusal, const Error& reason, const Deadline& deadline) {
+  if (refusal.mode == OperationMode::kThroughput) return HostBackend::refuse(refusal, reason, deadline);
+  node_->group->signals.retire(refusal.epoch);
+  node_->queue->refuse(refusal.stream, reason, deadline.timeout());
+}
+
+void CudaBackend::set_masked(int rank, bool masked, std::uint64_t next) {
+  if (!masked && node_->queue->was_used()) {
+    throw make_error(ErrorCode::kUnsupported,
+                     "a masked rank cannot come back after low-latency operations on CUDA; make a new buffer");
+  }
+  HostBackend::set_masked(rank, masked, next);
+  std::uint64_t bits = 0;
+  for (const int other : masked_ranks()) bits |= std::uint64_t{1} << static_cast<unsigned>(other);
+  node_->queue->set_masks(bits);
+}
+
+std::optional<Tensor> CudaBackend::allocate_for(const LowLatencyHandle::State& handle, DataType dtype,
+                                                std::span<const std::int64_t> shape, bool is_read_by_others) {
+  if (!handle.memory) return std::nullopt;
+  auto& slabs = *std::static_pointer_cast<CaptureSlabs>(handle.memory);
+  const auto use = is_read_by_others ? host::SlabUse::kStaged : host::SlabUse::kResult;
+  if (auto tensor = slabs.try_allocate(*node_->group->arena, dtype, shape, use)) return tensor;
+  return node_->group->allocate(dtype, shape);  // throws
+}
+
+Tensor CudaBackend::allocate(DataType dtype, std::span<const std::int64_t> shape) {
+  if (node_->group->arena->largest_free() < host::Arena::slab_bytes(dtype, shape)) node_->queue->release_read();
+  return HostBackend::allocate(dtype, shape);
+}
+
+std::size_t CudaBackend::arena_bytes_free() const {
+  node_->queue->release_read();
+  return HostBackend::arena_bytes_free();
 }
 
 }  // namespace crossdock::cuda

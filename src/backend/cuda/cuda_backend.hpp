@@ -20,8 +20,19 @@ class CudaBackend final : public host::HostBackend {
       backend::LowLatencyDispatchRequest request, const Deadline& deadline) override;
   [[nodiscard]] std::shared_ptr<backend::ReceiveOperation> send_low_latency_combine(
       backend::LowLatencyCombineRequest request, const Deadline& deadline) override;
+  void refuse(const backend::Refusal& refusal, const Error& reason, const Deadline& deadline) override;
+  void set_masked(int rank, bool masked, std::uint64_t next) override;
+  [[nodiscard]] Tensor allocate(DataType dtype, std::span<const std::int64_t> shape) override;
+  [[nodiscard]] std::optional<Tensor> allocate_for(const LowLatencyHandle::State& handle, DataType dtype,
+                                                   std::span<const std::int64_t> shape,
+                                                   bool is_read_by_others) override;
+  [[nodiscard]] std::size_t arena_bytes_free() const override;
 
  private:
+  template <class Operation, class Request>
+  [[nodiscard]] std::shared_ptr<Operation> send(const Request& request, const Deadline& deadline);
+  [[nodiscard]] int rank() const noexcept { return node_->group->rank(); }
+
   std::shared_ptr<const Node> node_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <exception>
 #include <random>
@@ -22,6 +23,7 @@ struct Offer {
   char reason[512] = {};
   std::uint64_t process = 0;
   std::int32_t device = 0;
+  cudaUUID_t uuid{};  ///< of the device
   cudaIpcMemHandle_t handle{};
   const std::shared_ptr<DeviceMemory>* memory = nullptr;  ///< for ranks of the same process only
 };
@@ -83,7 +85,8 @@ void reach_device(int from, int to) {
 
 }  // namespace
 
-DeviceWindows exchange_device_windows(Bootstrap& bootstrap, int device, std::size_t bytes, const Deadline& deadline) {
+DeviceGroup exchange_device_windows(Bootstrap& bootstrap, int device, const WindowBytes& bytes,
+                                    const Deadline& deadline) {
   const DeviceGuard guard(device);
   const auto own = static_cast<std::size_t>(bootstrap.rank());
   DeviceWindows windows(static_cast<std::size_t>(bootstrap.size()));
@@ -91,7 +94,12 @@ DeviceWindows exchange_device_windows(Bootstrap& bootstrap, int device, std::siz
   mine.process = process_token();
   mine.device = device;
   or_failed(mine, [&] {
-    windows[own] = std::make_shared<DeviceMemory>(bytes);
+    windows[own] = std::make_shared<DeviceMemory>(bytes.control + bytes.arena);
+    check(cudaMemset(windows[own]->data(), 0, bytes.control), "cudaMemset");
+    check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+    cudaDeviceProp properties{};
+    check(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
+    mine.uuid = properties.uuid;
     if (windows.size() > 1) mine.handle = windows[own]->handle();
     mine.memory = &windows[own];
   });
@@ -108,7 +116,8 @@ DeviceWindows exchange_device_windows(Bootstrap& bootstrap, int device, std::siz
     }
   });
   static_cast<void>(gather(bootstrap, mine, deadline));  // also a barrier: no rank needs another's pointer any more
-  return windows;
+  const auto shares = [&](const Offer& offer) { return std::memcmp(&offer.uuid, &mine.uuid, sizeof(mine.uuid)) == 0; };
+  return {std::move(windows), static_cast<int>(std::ranges::count_if(offers, shares))};
 }
 
 }  // namespace crossdock::cuda

@@ -37,9 +37,20 @@ Parts make_parts(Bootstrap& bootstrap, const BufferOptions& options) {
   auto local_device = std::make_unique<CudaDevice>(node->stream, num_ranks, options);
   node->group =
       std::make_shared<host::Group>(host::exchange_windows(bootstrap, control_options(options), deadline), kPageBytes);
-  node->windows = exchange_device_windows(bootstrap, options.device.index, arena_bytes, deadline);
+  {
+    const DeviceGuard guard(options.device.index);
+    check(device::load_low_latency_dispatch(), "loading kernels");
+    check(device::load_low_latency_combine(), "loading kernels");
+  }
+  node->control_bytes = device::ControlLayout(num_ranks, options.max_experts).bytes();
+  DeviceGroup devices =
+      exchange_device_windows(bootstrap, options.device.index, {node->control_bytes, arena_bytes}, deadline);
+  node->windows = std::move(devices.windows);
   const auto& own = node->windows[static_cast<std::size_t>(bootstrap.rank())];
-  node->group->arena = std::make_shared<host::Arena>(own, own->data(), arena_bytes, node->stream->device());
+  node->group->arena =
+      std::make_shared<host::Arena>(own, own->data() + node->control_bytes, arena_bytes, node->stream->device());
+  node->queue = std::make_unique<LowLatencyQueue>(node->group, node->windows, node->stream, options.max_experts,
+                                                  devices.num_sharers);
   return {std::move(local_device), std::make_unique<CudaBackend>(std::move(node))};
 }
 

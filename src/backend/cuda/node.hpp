@@ -10,18 +10,24 @@
 #include "backend/cuda/communication_stream.hpp"
 #include "backend/cuda/device_guard.hpp"
 #include "backend/cuda/device_windows.hpp"
+#include "backend/cuda/low_latency_queue.hpp"
 #include "backend/host/host_backend.hpp"
 
 namespace crossdock::cuda {
 
 /// Counts, places, signals and errors go through windows of the host; `group`'s arena lies on the device, and offsets
-/// of tensors count from the beginning of `windows`' memory.
+/// of tensors count from its beginning.
 struct Node {
   std::shared_ptr<host::Group> group;
   DeviceWindows windows;
   std::shared_ptr<CommunicationStream> stream;
+  std::unique_ptr<LowLatencyQueue> queue;
+  std::size_t control_bytes = 0;  ///< of a window, before the arena
 
-  [[nodiscard]] std::byte* data(int rank) const noexcept { return windows[static_cast<std::size_t>(rank)]->data(); }
+  /// Where a rank's window begins, with what the ranks of low-latency mode say to each other.
+  [[nodiscard]] std::byte* window(int rank) const noexcept { return windows[static_cast<std::size_t>(rank)]->data(); }
+  /// Where a rank's arena begins.
+  [[nodiscard]] std::byte* data(int rank) const noexcept { return window(rank) + control_bytes; }
 
   /// Runs one kernel in the middle of an operation; see CommunicationStream::run. If it fails the group is broken and
   /// the peers learn it: they would wait for this rank in vain.

@@ -77,18 +77,8 @@ bool is_equal(const Announcement& a, const Announcement& b) {
 
 [[noreturn]] void throw_mismatch(const Windows& windows, std::uint64_t epoch, int first_rank, int rank,
                                  std::string_view operation) {
-  const Announcement& first = windows.slot(first_rank, epoch).announcement;
-  const Announcement& other = windows.slot(rank, epoch).announcement;
-  for (const Field& field : kFields) {
-    const std::string at_first = field.describe(first);
-    const std::string at_other = field.describe(other);
-    if (at_first == at_other) continue;
-    Error error = make_error(ErrorCode::kMismatch, "{}: ranks disagree on {}: rank {} has {}, rank {} has {}",
-                             operation, field.name, first_rank, at_first, rank, at_other);
-    throw error.with_rank(rank);
-  }
-  throw make_error(ErrorCode::kMismatch, "{}: rank {} and rank {} disagree", operation, first_rank, rank)
-      .with_rank(rank);
+  throw disagreement(windows.slot(first_rank, epoch).announcement, first_rank, windows.slot(rank, epoch).announcement,
+                     rank, operation);
 }
 
 std::vector<int> masks_of(const Windows& windows, std::uint64_t epoch, int rank) {
@@ -114,6 +104,20 @@ bool has_announced(const Windows& windows, const Masks& masks, int rank, std::ui
 }
 
 }  // namespace
+
+Error disagreement(const Announcement& first, int first_rank, const Announcement& other, int rank,
+                   std::string_view operation) {
+  for (const Field& field : kFields) {
+    const std::string at_first = field.describe(first);
+    const std::string at_other = field.describe(other);
+    if (at_first == at_other) continue;
+    Error error = make_error(ErrorCode::kMismatch, "{}: ranks disagree on {}: rank {} has {}, rank {} has {}",
+                             operation, field.name, first_rank, at_first, rank, at_other);
+    return error.with_rank(rank);
+  }
+  Error error = make_error(ErrorCode::kMismatch, "{}: rank {} and rank {} disagree", operation, first_rank, rank);
+  return error.with_rank(rank);
+}
 
 void check_masks(const Windows& windows, const Masks& masks, std::uint64_t epoch, std::string_view operation) {
   std::vector<int> mine;

@@ -156,8 +156,8 @@ std::shared_ptr<backend::ReceiveOperation> HostBackend::send_low_latency_combine
   return operation;
 }
 
-void HostBackend::refuse(std::uint64_t epoch, const Error& reason, const Deadline& deadline) {
-  group_->refuse(epoch, reason, deadline);
+void HostBackend::refuse(const backend::Refusal& refusal, const Error& reason, const Deadline& deadline) {
+  group_->refuse(refusal.epoch, reason, deadline);
 }
 
 Tensor HostBackend::allocate(DataType dtype, std::span<const std::int64_t> shape) {

@@ -103,7 +103,7 @@ class HostBackend : public backend::Backend {
       backend::LowLatencyDispatchRequest request, const Deadline& deadline) override;
   [[nodiscard]] std::shared_ptr<backend::ReceiveOperation> send_low_latency_combine(
       backend::LowLatencyCombineRequest request, const Deadline& deadline) override;
-  void refuse(std::uint64_t epoch, const Error& reason, const Deadline& deadline) override;
+  void refuse(const backend::Refusal& refusal, const Error& reason, const Deadline& deadline) override;
   void set_masked(int rank, bool masked, std::uint64_t next) override;
   [[nodiscard]] std::vector<int> masked_ranks() const override { return group_->signals.masks().masked(); }
   [[nodiscard]] std::uint64_t readmit(std::uint64_t next, std::string_view operation,

@@ -122,6 +122,11 @@ void Signals::depart(Departure departure, std::string_view reason) noexcept {
   wake_sleepers();
 }
 
+bool Signals::is_gone(int rank) const noexcept {
+  return windows_.header(rank).departure.load(std::memory_order_acquire) != Departure::kPresent ||
+         windows_.watch.is_dead(rank);
+}
+
 void Signals::wake_sleepers_on(int rank) const noexcept {
   auto& header = windows_.header(rank);
   // Orders the signal before the look at the sleepers; a sleeper counts itself before it looks at the signal

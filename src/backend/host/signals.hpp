@@ -84,6 +84,8 @@ class Signals {
 
   /// Publishes that this rank is no longer there; the first departure stands.
   void depart(Departure departure, std::string_view reason) noexcept;
+  /// Has that rank left, broken its buffer or died?
+  [[nodiscard]] bool is_gone(int rank) const noexcept;
   [[nodiscard]] bool is_broken() const noexcept { return broken_.load(std::memory_order_acquire); }
 
  private:

@@ -1,0 +1,90 @@
+#include "backend/cuda/capture_slabs.hpp"
+
+#include <array>
+#include <utility>
+
+#include "backend/cuda/cuda_error.hpp"
+
+namespace crossdock::cuda {
+
+namespace {
+
+struct Capture {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  unsigned long long id = 0;
+  cudaGraph_t graph = nullptr;
+};
+
+Capture capture_of(cudaStream_t stream) {
+  Capture capture;
+#if CUDART_VERSION >= 13000
+  check(cudaStreamGetCaptureInfo(stream, &capture.status, &capture.id, &capture.graph), "cudaStreamGetCaptureInfo");
+#else
+  check(cudaStreamGetCaptureInfo_v2(stream, &capture.status, &capture.id, &capture.graph), "cudaStreamGetCaptureInfo");
+#endif
+  return capture;
+}
+
+}  // namespace
+
+std::shared_ptr<CaptureSlabs> CaptureSlabs::of(cudaStream_t stream, const std::shared_ptr<CaptureSlabs>& last) {
+  const Capture capture = capture_of(stream);
+  if (capture.status != cudaStreamCaptureStatusActive) return nullptr;
+  if (last && last->id_ == capture.id) return last;
+  auto slabs = std::make_shared<CaptureSlabs>(capture.id);
+  // The graph, and what is instantiated from it, keeps them.
+  auto* const kept = new std::shared_ptr<CaptureSlabs>(slabs);
+  cudaUserObject_t object = nullptr;
+  const auto destroy = [](void* data) { delete static_cast<std::shared_ptr<CaptureSlabs>*>(data); };
+  const cudaError_t error = cudaUserObjectCreate(&object, kept, destroy, 1, cudaUserObjectNoDestructorSync);
+  if (error != cudaSuccess) delete kept;
+  check(error, "cudaUserObjectCreate");
+  check(cudaGraphRetainUserObject(capture.graph, object, 1, cudaGraphUserObjectMove), "cudaGraphRetainUserObject");
+  return slabs;
+}
+
+std::optional<Tensor> CaptureSlabs::try_allocate(host::Arena& arena, DataType dtype,
+                                                 std::span<const std::int64_t> shape, host::SlabUse use) {
+  const std::size_t bytes = host::Arena::slab_bytes(dtype, shape);
+  std::optional<Tensor> slab = take(bytes, use);
+  if (!slab) slab = arena.try_allocate(DataType::kUint8, std::array{static_cast<std::int64_t>(bytes)}, use);
+  if (!slab) return std::nullopt;
+  void* const data = slab->data();
+  const Device device = slab->device();
+  std::shared_ptr<void> owner(
+      data, [self = shared_from_this(), slab = *std::move(slab), use](void*) noexcept { self->give_back(slab, use); });
+  return Tensor::own(std::move(owner), data, dtype, shape, device);
+}
+
+void CaptureSlabs::keep(std::shared_ptr<const void> used) {
+  const std::lock_guard lock(mutex_);
+  kept_.push_back(std::move(used));
+}
+
+std::optional<Tensor> CaptureSlabs::take(std::size_t bytes, host::SlabUse use) {
+  const std::lock_guard lock(mutex_);
+  if (use == host::SlabUse::kStaged) {
+    std::deque<Tensor>& same = staged_[bytes];
+    if (same.empty()) return std::nullopt;
+    Tensor slab = std::move(same.front());
+    same.pop_front();
+    return slab;
+  }
+  const auto found = results_.lower_bound(bytes);
+  if (found == results_.end()) return std::nullopt;
+  Tensor slab = std::move(found->second);
+  results_.erase(found);
+  return slab;
+}
+
+void CaptureSlabs::give_back(Tensor slab, host::SlabUse use) {
+  const std::lock_guard lock(mutex_);
+  const std::size_t bytes = slab.num_bytes();
+  if (use == host::SlabUse::kStaged) {
+    staged_[bytes].push_back(std::move(slab));
+  } else {
+    results_.emplace(bytes, std::move(slab));
+  }
+}
+
+}  // namespace crossdock::cuda

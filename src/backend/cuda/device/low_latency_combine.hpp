@@ -1,0 +1,57 @@
+// The kernel of a low-latency combine, and that of an operation that its host has refused.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "backend/cuda/device/completion.hpp"
+#include "backend/cuda/device/low_latency_dispatch.hpp"
+
+namespace crossdock::cuda::device {
+
+struct LowLatencyCombineArgs {
+  Party party;
+  std::int32_t num_topk = 0;
+  std::int32_t num_experts = 0;
+  std::int32_t num_local = 0;  ///< L
+  std::uint32_t is_staged = 0;
+  std::uint32_t is_shared = 0;  ///< x is the caller's: it is over when all ranks have read it
+  std::int64_t num_tokens = 0;
+  std::int64_t hidden = 0;
+  std::int64_t max_tokens = 0;
+  const std::uint64_t* handle_epoch = nullptr;  ///< the dispatch's own word
+  const std::byte* x = nullptr;                 ///< bfloat16 [L, R * M, H]
+  std::byte* staged = nullptr;                  ///< room for the used rows of x, if is_staged
+  std::uint64_t offset = 0;                     ///< of x, or of what is staged, from the beginning of the window
+  const std::int32_t* count = nullptr;          ///< [L]
+  const Place* places = nullptr;                ///< [N, K]
+  const float* weights = nullptr;               ///< [N, K]
+  std::byte* out = nullptr;                     ///< bfloat16 [N, H]
+  Completion completion;
+};
+static_assert(sizeof(LowLatencyCombineArgs) <= 4096);
+
+/// As load_low_latency_dispatch, for all that is declared here.
+cudaError_t load_low_latency_combine();
+/// Occupies at most `num_sms` multiprocessors.
+cudaError_t launch_low_latency_combine(const LowLatencyCombineArgs& args, int num_sms, cudaStream_t stream);
+
+struct LowLatencyRefusalArgs {
+  Party party;
+  std::int64_t code = 0;  ///< ErrorCode
+  char reason[ControlLayout::kReasonBytes] = {};
+  Completion completion;
+};
+
+/// Tells the others that this rank does not do the next operation, and why.
+cudaError_t launch_low_latency_refusal(const LowLatencyRefusalArgs& args, cudaStream_t stream);
+
+/// Instead of an operation's second half: this rank reads nothing of it.
+cudaError_t launch_low_latency_abandon(const Party& party, cudaStream_t stream);
+
+/// Brings Mailbox::read_ordinal up to date.
+cudaError_t launch_low_latency_progress(const Party& party, const Completion& completion, cudaStream_t stream);
+
+}  // namespace crossdock::cuda::device

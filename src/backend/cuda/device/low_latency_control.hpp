@@ -1,0 +1,137 @@
+// What the ranks of low-latency mode say to each other: words at the front of each rank's window on its device.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace crossdock::cuda::device {
+
+/// Operations whose records a window can hold; an operation's slot is its epoch modulo this.
+inline constexpr std::uint64_t kLowLatencySlots = 16;
+
+enum class LowLatencyKind : std::uint32_t { kDispatch = 1, kCombine = 2, kRefused = 3 };
+
+/// Why a rank does not do its part. The others learn it from its record.
+enum class Obstacle : std::uint32_t {
+  kNone,
+  kRefused,      ///< its host refused the call: ControlLayout::reason of its window says why
+  kBadId,        ///< detail[0]: which of [N, K]; detail[1]: the id
+  kTooManyRows,  ///< detail[0]: the expert
+};
+
+/// A rank's announcement of one operation, in the window of every rank.
+struct alignas(16) Record {
+  std::uint64_t epoch;   ///< written last, with release: then the rest may be read
+  std::uint64_t offset;  ///< where the rank's rows lie, from the beginning of its window
+  std::uint64_t masked;  ///< bit r: the rank goes without rank r
+  std::int64_t num_tokens;
+  // From here on equal on all ranks.
+  std::int64_t hidden;
+  std::int64_t max_tokens;
+  std::uint64_t handle_epoch;  ///< combine: of the dispatch
+  LowLatencyKind kind;
+  std::int32_t num_topk;
+  std::int32_t num_experts;
+  std::uint32_t id_bytes;
+  std::uint32_t format;
+  // Each rank's own again.
+  std::uint32_t is_packed;  ///< combine: only used rows
+  Obstacle obstacle;
+  std::uint32_t unused;
+  std::int64_t detail[2];
+};
+static_assert(sizeof(Record) == 112);
+
+/// What a rank keeps for itself.
+struct OwnState {
+  std::uint64_t epoch;         ///< of the last operation that was begun
+  std::uint64_t broken;        ///< not 0: nothing is waited for any more
+  std::uint64_t failed_epoch;  ///< the last one whose failure was reported
+  std::uint64_t num_failures;  ///< reported
+  std::uint64_t read_epoch;    ///< every rank has read all that belongs to the operations up to this
+  std::uint64_t masked;        ///< bit r: this rank goes without rank r
+  std::uint32_t send_ended;    ///< blocks
+  std::uint32_t receive_ended;
+  Obstacle obstacle;
+  std::uint32_t unused;
+  std::int64_t detail[2];
+  std::uint64_t ordinals[kLowLatencySlots];  ///< of the operations in the slots, as their host counts them
+};
+
+/// Offsets from the beginning of a window, which begins with this.
+class ControlLayout {
+ public:
+  static constexpr std::size_t kReasonBytes = 512;
+
+  constexpr ControlLayout(int num_ranks, int max_experts)
+      : num_ranks_(static_cast<std::size_t>(num_ranks)), max_experts_(static_cast<std::size_t>(max_experts)) {}
+
+  /// What `rank` says in this window.
+  [[nodiscard]] constexpr std::size_t record(std::uint64_t slot, int rank) const {
+    return records() + (slot * num_ranks_ + static_cast<std::size_t>(rank)) * kRecordStride;
+  }
+  /// uint64: the last epoch of this slot in which `rank` has read everything of this window.
+  [[nodiscard]] constexpr std::size_t read(std::uint64_t slot, int rank) const {
+    return reads() + (slot * num_ranks_ + static_cast<std::size_t>(rank)) * sizeof(std::uint64_t);
+  }
+  /// int32 [max_experts]: selections of each expert by `rank`.
+  [[nodiscard]] constexpr std::size_t counts(std::uint64_t slot, int rank) const {
+    return all_counts() + (slot * num_ranks_ + static_cast<std::size_t>(rank)) * max_experts_ * sizeof(std::int32_t);
+  }
+  /// Text: why this window's rank refused the operation.
+  [[nodiscard]] constexpr std::size_t reason(std::uint64_t slot) const {
+    return all_counts() + kLowLatencySlots * num_ranks_ * max_experts_ * sizeof(std::int32_t) + slot * kReasonBytes;
+  }
+  [[nodiscard]] constexpr std::size_t bytes() const {
+    return (reason(kLowLatencySlots) + kPageBytes - 1) / kPageBytes * kPageBytes;
+  }
+
+ private:
+  static constexpr std::size_t kRecordStride = 128;
+  static constexpr std::size_t kPageBytes = 4096;
+
+  [[nodiscard]] static constexpr std::size_t records() { return 512; }
+  [[nodiscard]] constexpr std::size_t reads() const {
+    return records() + kLowLatencySlots * num_ranks_ * kRecordStride;
+  }
+  [[nodiscard]] constexpr std::size_t all_counts() const {
+    return reads() + kLowLatencySlots * num_ranks_ * sizeof(std::uint64_t);
+  }
+
+  std::size_t num_ranks_;
+  std::size_t max_experts_;
+};
+static_assert(sizeof(OwnState) <= 512 && sizeof(Record) <= 128);
+
+/// Why an operation failed, for its host.
+enum class FailureKind : std::uint32_t {
+  kNone,
+  kTimeout,   ///< `rank` did not come
+  kGone,      ///< the host says that `rank` will not come
+  kBroken,    ///< an earlier operation failed
+  kObstacle,  ///< theirs.obstacle
+  kMismatch,  ///< first and theirs differ
+};
+
+/// In pinned memory. `ordinal` is written last.
+struct Failure {
+  std::uint64_t ordinal;
+  FailureKind kind;
+  std::int32_t rank;
+  std::uint64_t epoch;
+  std::int32_t first_rank;  ///< that takes part
+  Record first;             ///< of that rank
+  Record theirs;            ///< of `rank`
+};
+
+/// What a rank's kernels and its host share; pinned.
+struct Mailbox {
+  static constexpr std::uint64_t kFailures = 64;
+
+  std::uint64_t num_failures;   ///< counted up after an entry of `failures` was written
+  std::uint64_t read_ordinal;   ///< every rank has read all that belongs to the operations up to this
+  std::uint64_t gone;           ///< bit r: rank r will not come; written by the host
+  Failure failures[kFailures];  ///< an operation's is at its ordinal modulo this
+};
+
+}  // namespace crossdock::cuda::device

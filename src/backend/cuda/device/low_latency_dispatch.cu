@@ -1,0 +1,189 @@
+#include "backend/cuda/device/low_latency_dispatch.hpp"
+
+#include <algorithm>
+
+#include "backend/cuda/device/low_latency_fetch.cuh"
+#include "backend/cuda/device/low_latency_party.cuh"
+#include "backend/cuda/device/low_latency_stage.cuh"
+#include "backend/cuda/device/row_access.hpp"
+
+namespace crossdock::cuda::device {
+
+namespace {
+
+constexpr std::size_t kDefaultTable = 32 * 1024;
+constexpr std::size_t kMostTable = 200 * 1024;
+
+/// All threads. A captured operation stages where it staged when it ran last: waits until that has been read.
+__device__ bool block_await_parcel(const LowLatencyDispatchArgs& args, BlockState& block) {
+  const auto& header = *reinterpret_cast<const ParcelHeader*>(args.parcel);
+  const std::uint64_t before = header.epoch;
+  const int rank = static_cast<int>(threadIdx.x);
+  if (rank < args.party.num_ranks && header.stamp == (ParcelHeader::kStamp ^ before) && before < block.epoch &&
+      !thread_is_masked(block, rank)) {
+    const Slot slot(args.party, before);
+    thread_note(block, thread_wait(args.party, block, rank, slot.read(rank, args.party.rank), before), rank);
+  }
+  return !block_fails(args.party, block);
+}
+
+/// All threads of the last block: everything is staged.
+__device__ void block_announce_dispatch(const LowLatencyDispatchArgs& args, const BlockState& block) {
+  OwnState& own = thread_own(args.party);
+  Record record{};
+  record.offset = static_cast<std::uint64_t>(args.parcel - args.party.windows[args.party.rank]);
+  record.num_tokens = args.num_tokens;
+  record.hidden = args.hidden;
+  record.max_tokens = args.max_tokens;
+  record.kind = LowLatencyKind::kDispatch;
+  record.num_topk = args.num_topk;
+  record.num_experts = args.num_experts;
+  record.id_bytes = static_cast<std::uint32_t>(args.id_bytes);
+  record.format = static_cast<std::uint32_t>(args.cast);
+  record.obstacle = own.obstacle;
+  record.detail[0] = own.detail[0];
+  record.detail[1] = own.detail[1];
+  if (threadIdx.x == 0) {
+    *reinterpret_cast<ParcelHeader*>(args.parcel) = {ParcelHeader::kStamp ^ block.epoch, block.epoch};
+  }
+  block_announce(args.party, block, record);
+  __syncthreads();
+  if (threadIdx.x == 0) own.obstacle = Obstacle::kNone;
+}
+
+template <typename T, bool kCasts>
+__device__ void block_send(const LowLatencyDispatchArgs& args, BlockState& block, int* table, int table_ints) {
+  const int others = static_cast<int>(gridDim.x) - 1;
+  const bool is_free = args.is_captured == 0 || block_await_parcel(args, block);
+  if (is_free && blockIdx.x == 0) block_count(args, block, table, table_ints);
+  if (is_free && (blockIdx.x != 0 || others == 0)) {
+    block_stage_rows<T, kCasts>(args, max(static_cast<int>(blockIdx.x) - 1, 0), max(others, 1));
+  }
+  if (!block_ends_last(&thread_own(args.party).send_ended, block)) return;
+  if (*static_cast<volatile std::uint64_t*>(&thread_own(args.party).broken) == 0) block_announce_dispatch(args, block);
+}
+
+template <typename T>
+__device__ void block_receive(const LowLatencyDispatchArgs& args, BlockState& block, int* table) {
+  __shared__ Record records[kMaxRanks];
+  __shared__ Sources sources;
+  if (!block_await_records(args.party, block, records)) return;
+  const plan::ExpertMap experts(args.num_experts, args.party.num_ranks);
+  // One block says where this rank's own rows are, the others fetch.
+  const int others = static_cast<int>(gridDim.x) - 1;
+  if (blockIdx.x != 0 || others == 0) {
+    block_plan_fetch(args, block, experts, records, sources, table);
+    grid_fetch<T>(args, experts, sources, table, max(static_cast<int>(blockIdx.x) - 1, 0), max(others, 1));
+  }
+  if (blockIdx.x != 0) return;
+  if (args.party.notes_progress && threadIdx.x / kWarpThreads == kDispatchThreads / kWarpThreads - 1) {
+    warp_note_progress(args.party, block);
+  }
+  block_place(args, block, experts, table);
+}
+
+/// T is how a staged row is read, U how x is.
+template <typename T, typename U, bool kCasts>
+__global__ void __launch_bounds__(kDispatchThreads, 1)
+    dispatch_kernel(const __grid_constant__ LowLatencyDispatchArgs args, int table_ints) {
+  extern __shared__ int table[];
+  __shared__ BlockState block;
+  const Party& party = args.party;
+  block_begin(party, block);
+  if (block.is_broken) {
+    if (threadIdx.x == 0) thread_report(party, block, FailureKind::kBroken, party.rank);
+  } else {
+    if (thread_sends(party)) block_send<U, kCasts>(args, block, table, table_ints);
+    __syncthreads();
+    if (thread_receives(party) && block.failure == BlockState::kNoFailure) {
+      if (threadIdx.x == 0 && thread_sends(party)) block.deadline = thread_clock_ns() + party.timeout_ns;
+      block_receive<T>(args, block, table);
+    }
+  }
+  if (!block_ends_last(&thread_own(party).receive_ended, block)) return;
+  if (thread_receives(party) && !block.is_broken) block_announce_read(party, block);
+  block_finish(party, block, args.completion);
+}
+
+/// One that counts, and as many as find something to fetch if the others have as many tokens, or more.
+int blocks_for(const LowLatencyDispatchArgs& args, int num_sms) {
+  constexpr std::int64_t kLikelyShare = 4;  // of the tokens that another rank may have
+  constexpr std::int64_t kPieceBytes = kFetchLoads * kWarpThreads * 16;
+  const ParcelLayout parcel(0, args.hidden, args.cast, args.num_topk);
+  const std::int64_t pieces = (parcel.row_bytes() + kPieceBytes - 1) / kPieceBytes + 1;
+  const std::int64_t tokens = std::max(args.num_tokens, args.max_tokens / kLikelyShare);
+  const std::int64_t warps = tokens * args.party.num_ranks * pieces;
+  constexpr std::int64_t kWarps = kDispatchThreads / kWarpThreads;
+  return static_cast<int>(
+      std::min<std::int64_t>(num_sms, 1 + std::max<std::int64_t>(1, (warps + kWarps - 1) / kWarps)));
+}
+
+template <typename T, typename U, bool kCasts>
+cudaError_t launch(const LowLatencyDispatchArgs& args, int num_sms, cudaStream_t stream) {
+  const std::size_t least = sizeof(int) * 2 * static_cast<std::size_t>(args.num_experts + args.party.num_ranks);
+  const std::size_t bytes = std::max(kDefaultTable, least);
+  const auto kernel = dispatch_kernel<T, U, kCasts>;
+  if (bytes > kDefaultTable) {
+    const cudaError_t error =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+    if (error != cudaSuccess) return error;
+  }
+  kernel<<<static_cast<unsigned>(blocks_for(args, num_sms)), kDispatchThreads, bytes, stream>>>(
+      args, static_cast<int>(bytes / sizeof(int)));
+  return cudaGetLastError();
+}
+
+/// Calls body(kernel) for each.
+template <typename Body>
+cudaError_t for_each_kernel(const Body& body) {
+  cudaError_t error = cudaSuccess;
+  const auto visit = [&](auto kernel) {
+    if (error == cudaSuccess) error = body(kernel);
+  };
+  for (const int bytes : {16, 8, 4, 2, 1}) {
+    with_access(bytes, [&](auto access) {
+      using T = decltype(access);
+      if constexpr (sizeof(T) >= 2) visit(dispatch_kernel<T, T, false>);
+      if constexpr (sizeof(T) >= 8) visit(dispatch_kernel<T, uint4, true>);
+      visit(dispatch_kernel<T, unsigned short, true>);
+    });
+  }
+  return error;
+}
+
+}  // namespace
+
+cudaError_t load_low_latency_dispatch() {
+  return for_each_kernel([](auto kernel) {
+    cudaFuncAttributes attributes;
+    return cudaFuncGetAttributes(&attributes, kernel);
+  });
+}
+
+int max_low_latency_experts() { return static_cast<int>(kMostTable / (2 * sizeof(int))) - kMaxRanks; }
+
+cudaError_t launch_low_latency_dispatch(const LowLatencyDispatchArgs& args, int num_sms, cudaStream_t stream) {
+  cudaError_t error = cudaSuccess;
+  const auto x = reinterpret_cast<std::uint64_t>(args.x);
+  const auto stride = static_cast<std::uint64_t>(args.x_stride);
+  const auto hidden = static_cast<std::uint64_t>(args.hidden);
+  if (args.cast == Cast::kNone) {
+    with_access(access_bytes({x, stride, 2 * hidden}), [&](auto access) {
+      using T = decltype(access);
+      if constexpr (sizeof(T) >= 2) error = launch<T, T, false>(args, num_sms, stream);
+    });
+    return error;
+  }
+  const bool is_aligned = access_bytes({x, stride, 2 * hidden}) == 16;
+  with_access(access_bytes({hidden}), [&](auto access) {
+    using T = decltype(access);
+    if (is_aligned) {
+      if constexpr (sizeof(T) >= 8) error = launch<T, uint4, true>(args, num_sms, stream);
+    } else {
+      error = launch<T, unsigned short, true>(args, num_sms, stream);
+    }
+  });
+  return error;
+}
+
+}  // namespace crossdock::cuda::device

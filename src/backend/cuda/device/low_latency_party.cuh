@@ -1,0 +1,268 @@
+// How the blocks of a low-latency kernel speak to each other, to other ranks and to the host.
+#pragma once
+
+#include "backend/cuda/device/completion.cuh"
+#include "backend/cuda/device/low_latency_party.hpp"
+#include "backend/cuda/device/ranks.cuh"
+
+namespace crossdock::cuda::device {
+
+__device__ inline std::uint64_t thread_clock_ns() {
+  std::uint64_t now;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+  return now;
+}
+
+/// Matches thread_release, on any device.
+__device__ inline std::uint64_t thread_acquire(const std::uint64_t* word) {
+  std::uint64_t value;
+  asm volatile("ld.acquire.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(word) : "memory");
+  return value;
+}
+
+__device__ inline void thread_release(std::uint64_t* word, std::uint64_t value) {
+  asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(word), "l"(value) : "memory");
+}
+
+/// The words of the windows that belong to one operation.
+class Slot {
+ public:
+  __device__ Slot(const Party& party, std::uint64_t epoch)
+      : party_(party), layout_(party.num_ranks, party.max_experts), slot_(epoch % kLowLatencySlots) {}
+
+  /// What rank `of` says, in the window of rank `at`.
+  [[nodiscard]] __device__ Record& record(int of, int at) const {
+    return *reinterpret_cast<Record*>(party_.windows[at] + layout_.record(slot_, of));
+  }
+  [[nodiscard]] __device__ std::uint64_t* read(int of, int at) const {
+    return reinterpret_cast<std::uint64_t*>(party_.windows[at] + layout_.read(slot_, of));
+  }
+  [[nodiscard]] __device__ std::int32_t* counts(int of, int at) const {
+    return reinterpret_cast<std::int32_t*>(party_.windows[at] + layout_.counts(slot_, of));
+  }
+  [[nodiscard]] __device__ char* reason(int at) const {
+    return reinterpret_cast<char*>(party_.windows[at] + layout_.reason(slot_));
+  }
+  [[nodiscard]] __device__ std::uint64_t index() const { return slot_; }
+
+ private:
+  const Party& party_;
+  ControlLayout layout_;
+  std::uint64_t slot_;
+};
+
+__device__ inline OwnState& thread_own(const Party& party) {
+  return *reinterpret_cast<OwnState*>(party.windows[party.rank]);
+}
+
+__device__ inline bool thread_sends(const Party& party) {
+  return (static_cast<unsigned>(party.phases) & static_cast<unsigned>(Phases::kSend)) != 0;
+}
+__device__ inline bool thread_receives(const Party& party) {
+  return (static_cast<unsigned>(party.phases) & static_cast<unsigned>(Phases::kReceive)) != 0;
+}
+
+/// What all threads of a block know of the operation. Lies in shared memory.
+struct BlockState {
+  std::uint64_t epoch;
+  std::uint64_t masked;
+  std::uint64_t deadline;  ///< of the half that runs
+  std::uint64_t begin;     ///< of the half that runs
+  bool is_broken;          ///< nothing is to be waited for
+  unsigned failure;        ///< the least rank << 8 | FailureKind, or kNoFailure
+  bool is_last;            ///< of the blocks
+
+  static constexpr unsigned kNoFailure = 0xFFFFFFFFU;
+};
+
+/// All threads call it, first of all.
+__device__ inline void block_begin(const Party& party, BlockState& block) {
+  if (threadIdx.x == 0) {
+    const OwnState& own = thread_own(party);
+    block.epoch = thread_sends(party) ? own.epoch + 1 : *party.epoch;
+    block.masked = own.masked;
+    block.is_broken = own.broken != 0;
+    block.failure = BlockState::kNoFailure;
+    block.begin = thread_clock_ns();
+    block.deadline = block.begin + party.timeout_ns;
+  }
+  __syncthreads();
+}
+
+__device__ inline bool thread_is_masked(const BlockState& block, int rank) {
+  return thread_takes_part(block.masked, rank);
+}
+
+/// The least that takes part.
+__device__ inline int thread_first_rank(const BlockState& block) {
+  return __ffsll(static_cast<long long>(~block.masked)) - 1;
+}
+
+/// Tells the host why the operation failed; one thread of the kernel is heard.
+__device__ inline void thread_report(const Party& party, const BlockState& block, FailureKind kind, int rank) {
+  const std::uint64_t epoch = block.epoch;
+  OwnState& own = thread_own(party);
+  if (kind == FailureKind::kTimeout || kind == FailureKind::kGone) {
+    *static_cast<volatile std::uint64_t*>(&own.broken) = epoch;
+  }
+  auto* const reported = reinterpret_cast<unsigned long long*>(&own.failed_epoch);
+  const unsigned long long before = *static_cast<volatile unsigned long long*>(reported);
+  if (before == epoch || atomicCAS(reported, before, static_cast<unsigned long long>(epoch)) != before) return;
+  const Slot slot(party, epoch);
+  Failure& failure = party.mailbox->failures[party.ordinal % Mailbox::kFailures];
+  failure.kind = kind;
+  failure.rank = rank;
+  failure.epoch = epoch;
+  failure.first_rank = thread_first_rank(block);
+  failure.first = slot.record(failure.first_rank, party.rank);
+  failure.theirs = slot.record(rank, party.rank);
+  thread_release(&failure.ordinal, party.ordinal);
+  thread_release(&party.mailbox->num_failures, ++own.num_failures);
+}
+
+/// Waits until *word, which `rank` writes, is at least `required`.
+__device__ inline FailureKind thread_wait(const Party& party, const BlockState& block, int rank,
+                                          const std::uint64_t* word, std::uint64_t required) {
+  constexpr unsigned kPollsPerClock = 64;
+  constexpr unsigned kPollsPerHost = 4096;  // the host's word is far away
+  const auto has_come = [&] { return *static_cast<const volatile std::uint64_t*>(word) >= required; };
+  for (unsigned polls = 1; !has_come(); ++polls) {
+    if (polls % kPollsPerClock != 0) continue;
+    if (*static_cast<volatile std::uint64_t*>(&thread_own(party).broken) != 0) return FailureKind::kBroken;
+    if (thread_clock_ns() >= block.deadline) return FailureKind::kTimeout;
+    if (polls % kPollsPerHost != 0) continue;
+    const std::uint64_t gone = *static_cast<volatile std::uint64_t*>(&party.mailbox->gone);
+    if (thread_takes_part(gone, rank) && !has_come()) return FailureKind::kGone;
+  }
+  static_cast<void>(thread_acquire(word));
+  return FailureKind::kNone;
+}
+
+/// By any thread, before block_fails.
+__device__ inline void thread_note(BlockState& block, FailureKind kind, int rank) {
+  if (kind != FailureKind::kNone)
+    atomicMin(&block.failure, static_cast<unsigned>(rank) << 8U | static_cast<unsigned>(kind));
+}
+
+/// All threads call it. Has any of them noted a failure? Then the host is told.
+__device__ inline bool block_fails(const Party& party, BlockState& block) {
+  __syncthreads();
+  const unsigned failure = block.failure;
+  __syncthreads();  // the next one is noted after this one was read
+  if (failure == BlockState::kNoFailure) return false;
+  if (threadIdx.x == 0) {
+    thread_report(party, block, static_cast<FailureKind>(failure & 0xFFU), static_cast<int>(failure >> 8U));
+  }
+  return true;
+}
+
+/// The threads `first_thread` and on, one for each rank, wait until the ranks have read what the operation's slot held
+/// before: then it may be written. block_fails says whether that went well.
+__device__ inline void block_await_slot(const Party& party, BlockState& block, int first_thread) {
+  const int rank = static_cast<int>(threadIdx.x) - first_thread;
+  if (rank < 0 || rank >= party.num_ranks || block.epoch <= kLowLatencySlots || thread_is_masked(block, rank)) return;
+  const Slot slot(party, block.epoch);
+  thread_note(block, thread_wait(party, block, rank, slot.read(rank, party.rank), block.epoch - kLowLatencySlots),
+              rank);
+}
+
+[[nodiscard]] __device__ inline bool thread_agree(const Record& a, const Record& b) {
+  return a.hidden == b.hidden && a.max_tokens == b.max_tokens && a.handle_epoch == b.handle_epoch && a.kind == b.kind &&
+         a.num_topk == b.num_topk && a.num_experts == b.num_experts && a.id_bytes == b.id_bytes &&
+         a.format == b.format && a.masked == b.masked;
+}
+
+/// All threads. Waits until every rank has said what it does, and copies it to `records`, [R] in shared memory; false
+/// if one does not do its part, or something else.
+__device__ inline bool block_await_records(const Party& party, BlockState& block, Record* records) {
+  const int rank = static_cast<int>(threadIdx.x);
+  const bool takes_part = rank < party.num_ranks && !thread_is_masked(block, rank);
+  if (takes_part) {
+    const Record& theirs = Slot(party, block.epoch).record(rank, party.rank);
+    const FailureKind kind = thread_wait(party, block, rank, &theirs.epoch, block.epoch);
+    records[rank] = theirs;
+    thread_note(block, kind, rank);
+    if (kind == FailureKind::kNone && records[rank].obstacle != Obstacle::kNone) {
+      thread_note(block, FailureKind::kObstacle, rank);
+    }
+    if (blockIdx.x == 0 && party.wait_costs != nullptr && rank != party.rank) {
+      atomicAdd(reinterpret_cast<unsigned long long*>(&party.wait_costs[rank]), thread_clock_ns() - block.begin);
+    }
+  }
+  if (block_fails(party, block)) return false;
+  if (takes_part && !thread_agree(records[rank], records[thread_first_rank(block)])) {
+    thread_note(block, FailureKind::kMismatch, rank);
+  }
+  return !block_fails(party, block);
+}
+
+/// All threads. Writes this rank's record to every window; epoch and masks need not be filled in.
+__device__ inline void block_announce(const Party& party, const BlockState& block, Record record) {
+  const int rank = static_cast<int>(threadIdx.x);
+  if (rank >= party.num_ranks) return;
+  record.masked = block.masked;
+  Record& there = Slot(party, block.epoch).record(party.rank, rank);
+  there.offset = record.offset;
+  const auto* from = reinterpret_cast<const uint4*>(&record);
+  auto* to = reinterpret_cast<uint4*>(&there);
+#pragma unroll
+  for (int i = 1; i < static_cast<int>(sizeof(Record) / sizeof(uint4)); ++i) to[i] = from[i];
+  thread_release(&there.epoch, block.epoch);
+}
+
+/// All threads, of the last block. Tells the others that this rank reads their windows no more for this operation.
+__device__ inline void block_announce_read(const Party& party, const BlockState& block) {
+  const int rank = static_cast<int>(threadIdx.x);
+  if (rank >= party.num_ranks) return;
+  // No fence: it orders reads only, and what was read has arrived, as it was used before the blocks ended.
+  *static_cast<volatile std::uint64_t*>(Slot(party, block.epoch).read(party.rank, rank)) = block.epoch;
+}
+
+/// All threads: has this block ended last? It then sees what all blocks have stored, and so does who acquires what it
+/// releases. `ended` is 0 between kernels.
+__device__ inline bool block_ends_last(std::uint32_t* ended, BlockState& block) {
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    std::uint32_t before;
+    asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;" : "=r"(before) : "l"(ended) : "memory");
+    block.is_last = before + 1U == gridDim.x;
+    if (block.is_last) *ended = 0;
+  }
+  __syncthreads();
+  return block.is_last;
+}
+
+/// One warp: finds out how far all ranks have read, and tells the host.
+__device__ inline void warp_note_progress(const Party& party, const BlockState& block) {
+  OwnState& own = thread_own(party);
+  const int lane = static_cast<int>(threadIdx.x % kWarpThreads);
+  std::uint64_t epoch = own.read_epoch;
+  std::uint64_t ordinal = 0;
+  for (; epoch < own.epoch; ++epoch) {
+    const Slot slot(party, epoch + 1);
+    bool have_read = true;
+    for (int rank = lane; rank < party.num_ranks; rank += kWarpThreads) {
+      have_read &= thread_is_masked(block, rank) || thread_acquire(slot.read(rank, party.rank)) > epoch;
+    }
+    if (!__all_sync(0xFFFFFFFFU, have_read)) break;
+    if (own.ordinals[slot.index()] != 0) ordinal = own.ordinals[slot.index()];
+  }
+  if (lane != 0 || epoch == own.read_epoch) return;
+  own.read_epoch = epoch;
+  if (ordinal != 0) thread_release(&party.mailbox->read_ordinal, ordinal);
+}
+
+/// The last block: the operation's next half, and the next operation, may run.
+__device__ inline void block_finish(const Party& party, const BlockState& block, const Completion& completion) {
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  OwnState& own = thread_own(party);
+  if (thread_sends(party)) {
+    own.epoch = block.epoch;
+    own.ordinals[block.epoch % kLowLatencySlots] = party.ordinal;
+    if (party.epoch != nullptr) *party.epoch = block.epoch;
+  }
+  if (completion.flag != nullptr) thread_complete(completion);
+}
+
+}  // namespace crossdock::cuda::device

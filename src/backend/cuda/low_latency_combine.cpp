@@ -1,0 +1,86 @@
+#include "backend/cuda/low_latency_combine.hpp"
+
+#include <array>
+
+#include "backend/cuda/cuda_error.hpp"
+#include "base/error.hpp"
+#include "base/logging.hpp"
+
+namespace crossdock::cuda {
+
+namespace {
+
+constexpr std::uint64_t kAccessBytes = 16;  // the widest, of whose multiples the others' kernels rely
+
+}  // namespace
+
+void LowLatencyCombine::send(const Deadline& deadline) {
+  const DeviceGuard guard(node_->stream->device().index);
+  launch_ = node_->queue->begin("low_latency_combine", request_.completion, request_.stream);
+  allocate();
+  run(request_.completion == Completion::kHook ? device::Phases::kSend : device::Phases::kBoth, deadline);
+  if (staged_.defined()) node_->queue->keep(launch_, staged_);
+  if (request_.zero_copy) node_->queue->keep(launch_, request_.x);
+  if (!launch_.captured || request_.handle->memory == launch_.captured) return;
+  launch_.captured->keep(request_.handle);
+  if (request_.zero_copy) launch_.captured->keep(request_.x.owner());
+}
+
+void LowLatencyCombine::receive(const Deadline& deadline) {
+  if (launch_.is_awaited) return node_->queue->await(launch_, deadline);
+  if (request_.completion != Completion::kHook) return;
+  const DeviceGuard guard(node_->stream->device().index);
+  node_->queue->resume(launch_);
+  run(device::Phases::kReceive, deadline);
+}
+
+void LowLatencyCombine::abandon() noexcept {
+  try {
+    node_->queue->abandon(launch_, epoch_);
+  } catch (const std::exception& error) {
+    logger().warn("rank {}: the other ranks may wait for an operation that was given up: {}", node_->group->rank(),
+                  error.what());
+  }
+}
+
+void LowLatencyCombine::allocate() {
+  if (request_.use_logfmt) throw make_error(ErrorCode::kUnsupported, "use_logfmt is not there yet on a CUDA device");
+  const auto offset = node_->group->arena->offset_of(request_.x.data(), request_.x.num_bytes());
+  const bool is_staged = !offset || *offset % kAccessBytes != 0;
+  const std::array epoch_shape{std::int64_t{1}};
+  const std::array staged_shape{is_staged ? request_.x.num_elements() : 0};
+  const std::array wanted{
+      host::WantedTensor{&epoch_, DataType::kInt64, epoch_shape},
+      host::WantedTensor{&staged_, DataType::kBfloat16, staged_shape, host::SlabUse::kStaged},
+  };
+  node_->queue->allocate(launch_, wanted);
+  if (!is_staged) staged_ = {};
+}
+
+void LowLatencyCombine::run(device::Phases phases, const Deadline& deadline) {
+  const LowLatencyHandle::State& handle = *request_.handle;
+  const Tensor& read = staged_.defined() ? staged_ : request_.x;
+  device::LowLatencyCombineArgs args;
+  args.party = node_->queue->party(launch_, phases, epoch_, deadline.timeout(), request_.wait_costs);
+  args.num_topk = handle.num_topk;
+  args.num_experts = handle.num_experts;
+  args.num_local = static_cast<std::int32_t>(handle.count.size(0));
+  args.is_staged = staged_.defined() ? 1 : 0;
+  args.is_shared = !staged_.defined() && !request_.zero_copy ? 1 : 0;
+  args.num_tokens = handle.num_tokens;
+  args.hidden = handle.hidden;
+  args.max_tokens = handle.max_tokens;
+  args.handle_epoch = handle.epoch_on_device.data_as<std::uint64_t>();
+  args.x = request_.x.data_as<std::byte>();
+  if (staged_.defined()) args.staged = staged_.data_as<std::byte>();
+  args.offset = static_cast<std::uint64_t>(read.data_as<std::byte>() - node_->window(node_->group->rank()));
+  args.count = handle.count.data_as<std::int32_t>();
+  args.places = handle.places_on_device.data_as<device::Place>();
+  args.weights = request_.topk_weights.data_as<float>();
+  args.out = request_.out.data_as<std::byte>();
+  args.completion = launch_.completion();
+  check(device::launch_low_latency_combine(args, node_->queue->num_sms(), launch_.stream), "low_latency_combine");
+  node_->queue->note_launched(launch_);
+}
+
+}  // namespace crossdock::cuda

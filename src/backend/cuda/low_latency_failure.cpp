@@ -1,0 +1,97 @@
+#include "backend/cuda/low_latency_failure.hpp"
+
+#include <fmt/format.h>
+
+#include "backend/host/agreement.hpp"
+#include "base/error.hpp"
+
+namespace crossdock::cuda {
+
+namespace {
+
+using device::FailureKind;
+using device::LowLatencyKind;
+using device::Obstacle;
+
+std::string_view name_of(LowLatencyKind kind) {
+  return kind == LowLatencyKind::kDispatch ? "low_latency_dispatch" : "low_latency_combine";
+}
+
+host::OperationKind operation_of(LowLatencyKind kind) {
+  switch (kind) {
+    case LowLatencyKind::kDispatch: return host::OperationKind::kLowLatencyDispatch;
+    case LowLatencyKind::kCombine: return host::OperationKind::kLowLatencyCombine;
+    case LowLatencyKind::kRefused: return host::OperationKind::kRefused;
+  }
+  return host::OperationKind::kNone;
+}
+
+host::Announcement announcement_of(const device::Record& record) {
+  host::Announcement announcement;
+  announcement.kind = operation_of(record.kind);
+  announcement.hidden = record.hidden;
+  announcement.num_topk = record.num_topk;
+  announcement.topk_dtype = static_cast<std::uint32_t>(record.id_bytes == 4 ? DataType::kInt32 : DataType::kInt64);
+  announcement.num_experts = record.num_experts;
+  announcement.handle_epoch = record.handle_epoch;
+  announcement.max_tokens = record.max_tokens;
+  announcement.row_format = record.format;
+  return announcement;
+}
+
+Error obstacle_error(const device::Failure& failure, const FailureContext& context) {
+  const device::Record& theirs = failure.theirs;
+  const auto error = [&](const std::string& what) {
+    return make_error(ErrorCode::kInvalidArgument, "rank {}: {}: {}", failure.rank, name_of(theirs.kind), what);
+  };
+  switch (theirs.obstacle) {
+    case Obstacle::kBadId:
+      return error(fmt::format("topk_idx[{}][{}] is {}; allowed are -1 and 0 to {}", theirs.detail[0] / theirs.num_topk,
+                               theirs.detail[0] % theirs.num_topk, theirs.detail[1], theirs.num_experts - 1));
+    case Obstacle::kTooManyRows:
+      return error(fmt::format("more than {} rows for expert {}: a token names it twice, and there is no room for that",
+                               theirs.max_tokens, theirs.detail[0]));
+    case Obstacle::kRefused:
+    case Obstacle::kNone: break;
+  }
+  return Error(static_cast<ErrorCode>(theirs.detail[0]), context.reason_of(failure.rank, failure.epoch));
+}
+
+Error mismatch_error(const device::Failure& failure, const FailureContext& context) {
+  if (failure.first.masked != failure.theirs.masked) {
+    return make_error(ErrorCode::kMismatch,
+                      "{}: ranks disagree on the masked ranks: rank {} masks the bits {:#x}, rank {} {:#x}",
+                      context.operation, failure.first_rank, failure.first.masked, failure.rank, failure.theirs.masked);
+  }
+  return host::disagreement(announcement_of(failure.first), failure.first_rank, announcement_of(failure.theirs),
+                            failure.rank, context.operation);
+}
+
+}  // namespace
+
+Error error_of(const device::Failure& failure, const FailureContext& context) {
+  const auto error = [&](ErrorCode code, const std::string& what) {
+    return make_error(code, "rank {}: {}: {} (epoch {} of the device)", context.rank, context.operation, what,
+                      failure.epoch)
+        .with_rank(failure.rank);
+  };
+  switch (failure.kind) {
+    case FailureKind::kTimeout:
+      return error(ErrorCode::kTimeout,
+                   context.timeout.count() > 0
+                       ? fmt::format("rank {} did not come within {} ms", failure.rank, context.timeout.count())
+                       : fmt::format("rank {} did not come in time", failure.rank));
+    case FailureKind::kGone: return error(ErrorCode::kPeerLost, fmt::format("rank {} died or left", failure.rank));
+    case FailureKind::kObstacle: return obstacle_error(failure, context).with_rank(failure.rank);
+    case FailureKind::kMismatch: return mismatch_error(failure, context).with_rank(failure.rank);
+    case FailureKind::kBroken:
+    case FailureKind::kNone: break;
+  }
+  return error(ErrorCode::kState, "an earlier error broke this buffer");
+}
+
+bool breaks(const device::Failure& failure) noexcept {
+  return failure.kind == FailureKind::kTimeout || failure.kind == FailureKind::kGone;
+}
+
+}  // namespace crossdock::cuda

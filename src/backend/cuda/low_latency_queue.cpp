@@ -1,0 +1,282 @@
+#include "backend/cuda/low_latency_queue.hpp"
+
+#include <fmt/format.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "backend/cuda/cuda_error.hpp"
+#include "backend/cuda/device_guard.hpp"
+#include "backend/cuda/low_latency_failure.hpp"
+#include "base/error.hpp"
+
+namespace crossdock::cuda {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr int kMostMultiprocessors = 32;    ///< of a kernel that waits: it should leave some to the experts
+constexpr milliseconds kWatchInterval{20};  ///< between two looks at the peers
+constexpr milliseconds kKernelGrace{2000};  ///< that a kernel may be late: it has a deadline of its own
+constexpr milliseconds kReadPatience{200};  ///< for others to read what was kept
+constexpr int kSpins = 2000;
+constexpr int kYieldsPerClock = 64;
+
+std::uint64_t load(const std::uint64_t& pinned) {
+  return std::atomic_ref(const_cast<std::uint64_t&>(pinned)).load(std::memory_order_acquire);
+}
+
+bool is_captured(const Launch& launch) { return launch.captured != nullptr; }
+
+}  // namespace
+
+LowLatencyQueue::LowLatencyQueue(std::shared_ptr<host::Group> group, DeviceWindows windows,
+                                 std::shared_ptr<CommunicationStream> stream, int max_experts, int num_sharers)
+    : group_(std::move(group)),
+      windows_(std::move(windows)),
+      stream_(std::move(stream)),
+      max_experts_(max_experts),
+      num_sms_(std::clamp(stream_->num_multiprocessors() / num_sharers, 1, kMostMultiprocessors)),
+      mailbox_(make_pinned<device::Mailbox>(1)) {
+  check(cudaEventCreateWithFlags(&order_, cudaEventDisableTiming), "cudaEventCreate");
+}
+
+LowLatencyQueue::~LowLatencyQueue() {
+  if (order_ != nullptr) static_cast<void>(cudaEventDestroy(order_));
+}
+
+Launch LowLatencyQueue::begin(std::string_view operation, Completion completion, const Stream& caller) {
+  const std::lock_guard lock(mutex_);
+  check_unawaited();
+  const bool is_awaited = completion == Completion::kSynchronous || completion == Completion::kAsynchronous;
+  Launch launch;
+  launch.operation = operation;
+  launch.stream = is_awaited ? stream_->get() : static_cast<cudaStream_t>(caller.native);
+  launch.captured = CaptureSlabs::of(launch.stream, last_capture_.lock());
+  if (is_awaited) launch.ticket = stream_->take_ticket();
+  launch.is_awaited = is_awaited;
+  launch.ordinal = ++last_ordinal_;
+  awaited_[launch.ordinal % awaited_.size()] = is_awaited ? launch.ordinal : 0;
+  order(launch);
+  return launch;
+}
+
+void LowLatencyQueue::resume(const Launch& launch) {
+  const std::lock_guard lock(mutex_);
+  order(launch);
+}
+
+/// After the kernels of the operations before.
+void LowLatencyQueue::order(const Launch& launch) {
+  if (was_launched_ && last_stream_ != launch.stream && was_captured_ == is_captured(launch) &&
+      last_capture_.lock() == launch.captured) {
+    check(cudaStreamWaitEvent(launch.stream, order_), "the order of low-latency operations");
+  }
+}
+
+void LowLatencyQueue::note_launched(const Launch& launch) {
+  const std::lock_guard lock(mutex_);
+  check(cudaEventRecord(order_, launch.stream), "the order of low-latency operations");
+  was_launched_ = true;
+  last_stream_ = launch.stream;
+  last_capture_ = launch.captured;
+  was_captured_ = is_captured(launch);
+}
+
+device::Party LowLatencyQueue::party(const Launch& launch, device::Phases phases, const Tensor& epoch,
+                                     Milliseconds timeout, const std::optional<Tensor>& wait_costs) const {
+  device::Party party;
+  party.rank = group_->rank();
+  party.num_ranks = group_->num_ranks();
+  party.max_experts = max_experts_;
+  party.phases = phases;
+  party.notes_progress = !launch.captured;
+  party.ordinal = launch.ordinal;
+  party.timeout_ns = static_cast<std::uint64_t>(std::chrono::nanoseconds(std::min(timeout, kLongest)).count());
+  party.mailbox = mailbox_.get();
+  if (wait_costs) party.wait_costs = wait_costs->data_as<std::int64_t>();
+  if (epoch.defined()) party.epoch = epoch.data_as<std::uint64_t>();
+  for (std::size_t rank = 0; rank < windows_.size(); ++rank) party.windows[rank] = windows_[rank]->data();
+  return party;
+}
+
+void LowLatencyQueue::allocate(const Launch& launch, std::span<const host::WantedTensor> tensors) {
+  const auto attempt = [&] {
+    for (const host::WantedTensor& wanted : tensors) {
+      auto tensor = launch.captured
+                        ? launch.captured->try_allocate(*group_->arena, wanted.dtype, wanted.shape, wanted.use)
+                        : group_->arena->try_allocate(wanted.dtype, wanted.shape, wanted.use);
+      if (!tensor) {
+        for (const host::WantedTensor& other : tensors) *other.tensor = {};
+        return false;
+      }
+      *wanted.tensor = *std::move(tensor);
+    }
+    return true;
+  };
+  release_kept();
+  if (attempt()) return;
+  const Deadline patience(kReadPatience);
+  do {
+    release_read();
+    if (attempt()) return;
+  } while (!launch.captured && has_kept() && !patience.passed());
+  group_->allocate(tensors);  // throws
+}
+
+void LowLatencyQueue::keep(const Launch& launch, Tensor slab) {
+  if (launch.captured) return;  // no one else may have it
+  const std::lock_guard lock(mutex_);
+  kept_.push_back({launch.ordinal, std::move(slab)});
+}
+
+bool LowLatencyQueue::has_kept() {
+  const std::lock_guard lock(mutex_);
+  return !kept_.empty();
+}
+
+void LowLatencyQueue::release_kept() {
+  std::vector<Tensor> released;  // given back without the lock
+  const std::lock_guard lock(mutex_);
+  const std::uint64_t read = load(mailbox_[0].read_ordinal);
+  while (!kept_.empty() && kept_.front().ordinal <= read) {
+    released.push_back(std::move(kept_.front().slab));
+    kept_.pop_front();
+  }
+}
+
+void LowLatencyQueue::release_read() {
+  Launch launch;
+  launch.operation = "low-latency memory";
+  {
+    const std::lock_guard lock(mutex_);
+    if (kept_.empty() || last_capture_.lock()) return;
+    launch.stream = stream_->get();
+    launch.ordinal = last_ordinal_;
+    launch.ticket = stream_->take_ticket();
+    order(launch);
+  }
+  const DeviceGuard guard(stream_->device().index);
+  const device::Party all = party(launch, device::Phases::kReceive, {}, milliseconds(0), {});
+  check(device::launch_low_latency_progress(all, launch.ticket.completion, launch.stream), "low-latency progress");
+  note_launched(launch);
+  const Deadline deadline(kKernelGrace);
+  while (!CommunicationStream::is_through(launch.ticket) && !deadline.passed()) ::sched_yield();
+  stream_->give_back(launch.ticket);
+  release_kept();
+}
+
+void LowLatencyQueue::await(const Launch& launch, const Deadline& deadline) {
+  int spins = kSpins;
+  auto next_watch = Deadline::Clock::now() + kWatchInterval;
+  const Deadline given_up(deadline.left() + kKernelGrace);
+  while (!CommunicationStream::is_through(launch.ticket)) {
+    if (spins-- > 0) continue;
+    for (int i = 0; i < kYieldsPerClock && !CommunicationStream::is_through(launch.ticket); ++i) ::sched_yield();
+    if (Deadline::Clock::now() < next_watch) continue;
+    next_watch += kWatchInterval;
+    watch_peers();
+    const cudaError_t state = cudaStreamQuery(launch.stream);
+    if (state != cudaErrorNotReady && state != cudaSuccess) {
+      group_->signals.depart(host::Departure::kBroken, "gave up: its device failed");
+      check(state, "a kernel of crossdock");
+    }
+    if (!given_up.passed()) continue;
+    group_->signals.depart(host::Departure::kBroken, "gave up: a kernel did not end");
+    throw make_error(ErrorCode::kTimeout, "rank {}: {}: a kernel on CUDA device {} did not end within {} ms",
+                     group_->rank(), launch.operation, stream_->device().index, deadline.timeout().count());
+  }
+  stream_->give_back(launch.ticket);
+  const std::lock_guard lock(mutex_);
+  device::Failure& failure = mailbox_[0].failures[launch.ordinal % device::Mailbox::kFailures];
+  if (load(failure.ordinal) == launch.ordinal) throw take(failure, launch.operation, deadline.timeout());
+}
+
+/// Tells the kernels which ranks will not come. One that has left has done its part of everything that it began.
+void LowLatencyQueue::watch_peers() {
+  std::uint64_t gone = 0;
+  for (int rank = 0; rank < group_->num_ranks(); ++rank) {
+    if (rank != group_->rank() && group_->signals.is_gone(rank))
+      gone |= std::uint64_t{1} << static_cast<unsigned>(rank);
+  }
+  std::atomic_ref(mailbox_[0].gone).store(gone, std::memory_order_release);
+}
+
+void LowLatencyQueue::check_unawaited() {
+  if (load(mailbox_[0].num_failures) == failures_taken_) return;
+  for (device::Failure& failure : mailbox_[0].failures) {
+    const std::uint64_t ordinal = load(failure.ordinal);
+    if (ordinal == 0 || awaited_[ordinal % awaited_.size()] == ordinal) continue;
+    throw take(failure, "an earlier low-latency operation", Milliseconds(0));
+  }
+}
+
+Error LowLatencyQueue::take(device::Failure& failure, std::string_view operation, Milliseconds timeout) {
+  Error error = error_of(failure, {operation, group_->rank(), timeout,
+                                   [this](int rank, std::uint64_t epoch) { return reason_of(rank, epoch); }});
+  if (breaks(failure)) group_->signals.depart(host::Departure::kBroken, std::string("gave up: ") + error.what());
+  failures_taken_ = load(mailbox_[0].num_failures);
+  std::atomic_ref(failure.ordinal).store(0, std::memory_order_relaxed);
+  return error;
+}
+
+std::string LowLatencyQueue::reason_of(int rank, std::uint64_t epoch) const {
+  const DeviceGuard guard(stream_->device().index);
+  char text[device::ControlLayout::kReasonBytes] = {};
+  const device::ControlLayout layout(group_->num_ranks(), max_experts_);
+  const std::byte* const from =
+      windows_[static_cast<std::size_t>(rank)]->data() + layout.reason(epoch % device::kLowLatencySlots);
+  check(cudaMemcpyAsync(text, from, sizeof(text), cudaMemcpyDeviceToHost, stream_->get()), "the reason of a refusal");
+  check(cudaStreamSynchronize(stream_->get()), "the reason of a refusal");
+  text[sizeof(text) - 1] = '\0';
+  return text;
+}
+
+void LowLatencyQueue::refuse(const Stream& caller, const Error& reason, Milliseconds timeout) {
+  const DeviceGuard guard(stream_->device().index);
+  // What is captured cannot be refused: it fails when it is launched, by its deadline.
+  if (CaptureSlabs::of(static_cast<cudaStream_t>(caller.native), nullptr)) return;
+  Launch launch;
+  launch.operation = "refuse";
+  launch.stream = stream_->get();
+  {
+    const std::lock_guard lock(mutex_);
+    launch.ordinal = ++last_ordinal_;
+    awaited_[launch.ordinal % awaited_.size()] = 0;
+    order(launch);
+  }
+  device::LowLatencyRefusalArgs args;
+  args.party = party(launch, device::Phases::kBoth, {}, timeout, {});
+  args.code = static_cast<std::int64_t>(reason.code());
+  std::strncpy(args.reason, reason.what(), sizeof(args.reason) - 1);
+  check(device::launch_low_latency_refusal(args, launch.stream), "a refusal");
+  note_launched(launch);
+}
+
+void LowLatencyQueue::abandon(const Launch& launch, const Tensor& epoch) {
+  const DeviceGuard guard(stream_->device().index);
+  resume(launch);
+  check(device::launch_low_latency_abandon(party(launch, device::Phases::kReceive, epoch, milliseconds(0), {}),
+                                           launch.stream),
+        "an abandoned operation");
+  note_launched(launch);
+}
+
+void LowLatencyQueue::set_masks(std::uint64_t masked) {
+  const DeviceGuard guard(stream_->device().index);
+  Launch launch;
+  launch.stream = stream_->get();
+  const std::lock_guard lock(mutex_);
+  order(launch);
+  auto* const own = reinterpret_cast<device::OwnState*>(windows_[static_cast<std::size_t>(group_->rank())]->data());
+  check(cudaMemcpyAsync(&own->masked, &masked, sizeof(masked), cudaMemcpyHostToDevice, launch.stream), "masks");
+  check(cudaStreamSynchronize(launch.stream), "masks");
+}
+
+}  // namespace crossdock::cuda

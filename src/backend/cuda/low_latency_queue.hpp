@@ -1,0 +1,121 @@
+// The low-latency kernels of one rank, in the order in which its host began the operations.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include <crossdock/buffer.hpp>
+
+#include "backend/cuda/arrays.hpp"
+#include "backend/cuda/capture_slabs.hpp"
+#include "backend/cuda/communication_stream.hpp"
+#include "backend/cuda/device/low_latency_combine.hpp"
+#include "backend/cuda/device_windows.hpp"
+#include "backend/host/host_backend.hpp"
+
+namespace crossdock::cuda {
+
+/// One operation of the queue.
+struct Launch {
+  std::string_view operation{};
+  cudaStream_t stream = nullptr;
+  std::uint64_t ordinal = 0;  ///< of the operation on this rank
+  bool is_awaited = false;    ///< by the host, with `ticket`
+  CommunicationStream::Ticket ticket{};
+  std::shared_ptr<CaptureSlabs> captured{};  ///< null unless the stream is being captured into a graph
+
+  [[nodiscard]] device::Completion completion() const noexcept {
+    return is_awaited ? ticket.completion : device::Completion{};
+  }
+};
+
+/// Kernels run one after the other, whatever streams they are given to. Graphs and other operations of the same buffer
+/// must be ordered by the caller, most simply by one stream.
+///
+/// A kernel that fails tells the host through a mailbox. An operation that the host waits for throws then; failures of
+/// the others are thrown by the next operation. Thread-safe.
+class LowLatencyQueue {
+ public:
+  /// `num_sharers` ranks use this device.
+  LowLatencyQueue(std::shared_ptr<host::Group> group, DeviceWindows windows,
+                  std::shared_ptr<CommunicationStream> stream, int max_experts, int num_sharers);
+  LowLatencyQueue(const LowLatencyQueue&) = delete;
+  LowLatencyQueue& operator=(const LowLatencyQueue&) = delete;
+  ~LowLatencyQueue();
+
+  /// Begins an operation, on the caller's stream or on that of the buffer. Throws what an earlier operation that no one
+  /// waited for ended with.
+  [[nodiscard]] Launch begin(std::string_view operation, Completion completion, const Stream& caller);
+  /// Before another kernel of the operation.
+  void resume(const Launch& launch);
+  /// After each kernel of the operation.
+  void note_launched(const Launch& launch);
+  /// `epoch` is the operation's own word on the device.
+  [[nodiscard]] device::Party party(const Launch& launch, device::Phases phases, const Tensor& epoch,
+                                    Milliseconds timeout, const std::optional<Tensor>& wait_costs) const;
+  /// Multiprocessors for a kernel whose blocks wait for other ranks': those of all ranks must run at once.
+  [[nodiscard]] int num_sms() const noexcept { return num_sms_; }
+
+  /// All of them or none, as Group::allocate.
+  void allocate(const Launch& launch, std::span<const host::WantedTensor> tensors);
+  /// What the others read stays until they have read it.
+  void keep(const Launch& launch, Tensor slab);
+  /// Gives back what was kept and has been read. Asks the device.
+  void release_read();
+
+  /// Waits until the operation has ended, and throws what it ended with. REQUIRES: launch.is_awaited.
+  void await(const Launch& launch, const Deadline& deadline);
+  /// Tells the others that this rank does not do its next operation.
+  void refuse(const Stream& caller, const Error& reason, Milliseconds timeout);
+  /// Instead of the second half of an operation.
+  void abandon(const Launch& launch, const Tensor& epoch);
+  /// Bit r: operations go without rank r, from the next one on.
+  void set_masks(std::uint64_t masked);
+  [[nodiscard]] bool was_used() const noexcept { return last_ordinal_ > 0; }
+
+ private:
+  static constexpr Milliseconds kLongest = std::chrono::hours(24 * 365);
+
+  /// With the lock.
+  void order(const Launch& launch);
+  [[nodiscard]] bool has_kept();
+  void release_kept();
+  void watch_peers();
+  void check_unawaited();
+  [[nodiscard]] Error take(device::Failure& failure, std::string_view operation, Milliseconds timeout);
+  [[nodiscard]] std::string reason_of(int rank, std::uint64_t epoch) const;
+
+  struct Kept {
+    std::uint64_t ordinal = 0;
+    Tensor slab;
+  };
+
+  std::shared_ptr<host::Group> group_;
+  DeviceWindows windows_;
+  std::shared_ptr<CommunicationStream> stream_;
+  int max_experts_;
+  int num_sms_;
+  PinnedArray<device::Mailbox> mailbox_;
+  cudaEvent_t order_ = nullptr;
+
+  std::mutex mutex_;
+  std::uint64_t last_ordinal_ = 0;
+  bool was_launched_ = false;
+  cudaStream_t last_stream_ = nullptr;
+  bool was_captured_ = false;  ///< the last one
+  std::weak_ptr<CaptureSlabs> last_capture_;
+  std::deque<Kept> kept_;
+  std::uint64_t failures_taken_ = 0;
+  std::array<std::uint64_t, device::Mailbox::kFailures> awaited_{};  ///< ordinals, at their own place
+};
+
+}  // namespace crossdock::cuda
