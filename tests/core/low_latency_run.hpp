@@ -9,6 +9,7 @@
 #include <crossdock/buffer.hpp>
 
 #include "core/low_latency_world.hpp"
+#include "support/world_tensor.hpp"
 
 namespace crossdock::testing {
 
@@ -16,10 +17,12 @@ namespace crossdock::testing {
 /// oracle says is a std::runtime_error: expectations of GoogleTest are lost in forked ranks.
 class LowLatencyRun {
  public:
-  /// `buffer` and `world` must outlive it.
-  LowLatencyRun(Buffer& buffer, const LowLatencyWorld& world) : LowLatencyRun(buffer, world, world) {}
+  /// `buffer`, `world` and `place` must outlive it.
+  LowLatencyRun(Buffer& buffer, const LowLatencyWorld& world, const TensorPlace& place = host_place())
+      : LowLatencyRun(buffer, world, world, place) {}
   /// The ranks do what `world` says, and what comes of it is `expected`: the same with masked ranks.
-  LowLatencyRun(Buffer& buffer, const LowLatencyWorld& world, const LowLatencyWorld& expected);
+  LowLatencyRun(Buffer& buffer, const LowLatencyWorld& world, const LowLatencyWorld& expected,
+                const TensorPlace& place = host_place());
   /// From now on.
   void expect(const LowLatencyWorld& expected) { expected_ = &expected; }
 
@@ -36,17 +39,30 @@ class LowLatencyRun {
  private:
   [[nodiscard]] LowLatencyCombineInput combine_input();
   void demand(bool condition, const std::string& what) const;
-  void check_expert(std::size_t expert, std::size_t count) const;
-  void check_scales(std::size_t expert, std::size_t count) const;
+  /// So that nothing that comes later can be read.
+  void overwrite(const Tensor& tensor) const;
+  /// What has been dispatched, in host memory.
+  struct Fetched {
+    Tensor x;
+    std::optional<Tensor> scales;
+    Tensor src_info;
+  };
+  [[nodiscard]] Fetched fetch() const;
+  [[nodiscard]] OperationOptions on_stream(OperationOptions options) const;
+  void check_expert(const Fetched& fetched, std::size_t expert, std::size_t count) const;
+  void check_scales(const Tensor& scales, std::size_t expert, std::size_t count) const;
+
+  [[nodiscard]] static const TensorPlace& host_place();
 
   Buffer& buffer_;
   const LowLatencyWorld& world_;
   const LowLatencyWorld* expected_;
+  const TensorPlace& place_;
   std::size_t rank_;
   Tensor x_;
   Tensor ids_;
   Tensor combine_x_;
-  std::vector<std::int32_t> statistics_;
+  Tensor statistics_;
   std::optional<LowLatencyDispatchOutput> dispatched_;
   std::optional<LowLatencyCombineOutput> combined_;
 };

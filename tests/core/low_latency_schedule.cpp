@@ -1,9 +1,12 @@
 #include "core/low_latency_schedule.hpp"
 
 #include <algorithm>
+#include <array>
 #include <deque>
 #include <initializer_list>
+#include <memory>
 #include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
 
@@ -32,11 +35,12 @@ bool waits_for_all(const LowLatencyWorld& world) {
 
 class ScheduleRun {
  public:
-  ScheduleRun(Buffer& buffer, const LowLatencySchedule& schedule)
+  ScheduleRun(Buffer& buffer, const LowLatencySchedule& schedule, const TensorPlace& place)
       : buffer_(buffer),
+        place_(place),
         schedule_(schedule),
         draw_(schedule.seed * 1000 + static_cast<std::uint64_t>(buffer.rank())),
-        waited_(static_cast<std::size_t>(buffer.num_ranks())),
+        waited_(place.place(make_waited(buffer.num_ranks()))),
         runs_(schedule.worlds.size()) {}
 
   void run() {
@@ -74,10 +78,13 @@ class ScheduleRun {
     ++num_operations_;
     const OperationOptions options =
         make_options({Completion::kSynchronous, Completion::kAsynchronous, Completion::kHook, Completion::kHook});
-    if (options.completion == Completion::kSynchronous) receive_before_blocking();
+    // On a stream even a hook's second half comes after what was queued before it.
+    const bool blocks = place_.stream().native != nullptr ? options.completion != Completion::kHook
+                                                          : options.completion == Completion::kSynchronous;
+    if (blocks) receive_before_blocking();
     auto& run = runs_[step.world];
     if (step.action == Action::kDispatch) {
-      run.emplace(buffer_, schedule_.worlds[step.world]).dispatch(options);
+      run.emplace(buffer_, schedule_.worlds[step.world], place_).dispatch(options);
     } else {
       run->combine(options);
     }
@@ -132,22 +139,28 @@ class ScheduleRun {
     OperationOptions options;
     options.completion = draw_.one_of(completions);
     if (draw_.chance(50)) {
-      options.wait_recv_cost_stats =
-          Tensor::borrow(waited_.data(), DataType::kInt64, {static_cast<std::int64_t>(waited_.size())});
+      options.wait_recv_cost_stats = waited_;
     }
     return options;
   }
 
   void check_waited() const {
-    const auto own = static_cast<std::size_t>(buffer_.rank());
-    if (waited_[own] != 0) throw std::runtime_error("a rank has waited for itself");
-    if (std::ranges::min(waited_) < 0) throw std::runtime_error("a rank has waited for less than no time");
+    const Tensor fetched = place_.fetch(waited_);
+    const std::span waited(fetched.data_as<std::int64_t>(), static_cast<std::size_t>(buffer_.num_ranks()));
+    if (waited[static_cast<std::size_t>(buffer_.rank())] != 0) throw std::runtime_error("a rank has waited for itself");
+    if (std::ranges::min(waited) < 0) throw std::runtime_error("a rank has waited for less than no time");
+  }
+
+  [[nodiscard]] static Tensor make_waited(int num_ranks) {
+    auto waited = std::make_shared<std::vector<std::int64_t>>(static_cast<std::size_t>(num_ranks));
+    return Tensor::own(waited, waited->data(), DataType::kInt64, std::array{std::int64_t{num_ranks}});
   }
 
   Buffer& buffer_;
+  const TensorPlace& place_;
   const LowLatencySchedule& schedule_;
   Draw draw_;
-  std::vector<std::int64_t> waited_;  ///< nanoseconds for each rank, in all operations
+  Tensor waited_;  ///< nanoseconds for each rank, in all operations
   std::vector<std::optional<LowLatencyRun>> runs_;
   std::deque<InFlight> in_flight_;
   int num_operations_ = 0;
@@ -155,17 +168,18 @@ class ScheduleRun {
 
 }  // namespace
 
-LowLatencySchedule make_low_latency_schedule(std::uint64_t seed, int num_ranks) {
+LowLatencySchedule make_low_latency_schedule(std::uint64_t seed, int num_ranks, bool is_plain) {
   Draw draw(seed);
   LowLatencySchedule schedule;
   schedule.seed = seed;
   if (num_ranks == 0) num_ranks = static_cast<int>(draw.between(1, 9));
-  const LowLatencyBounds bounds{.num_ranks = num_ranks, .max_experts = 20, .max_hidden = 300, .max_tokens = 10};
+  const LowLatencyBounds bounds{
+      .num_ranks = num_ranks, .max_experts = 20, .max_hidden = 300, .max_tokens = 10, .no_logfmt = is_plain};
   const auto num_worlds = static_cast<std::size_t>(draw.between(4, 12));
   std::vector<std::size_t> dispatched;  // and not combined
   while (schedule.worlds.size() < num_worlds || !dispatched.empty()) {
     const bool is_full = dispatched.size() == kMostInFlight || schedule.worlds.size() == num_worlds;
-    if (draw.chance(15)) {
+    if (draw.chance(15) && !is_plain) {
       schedule.steps.push_back({Action::kThroughput, schedule.steps.size()});
     } else if (!is_full && (dispatched.empty() || draw.chance(60))) {
       dispatched.push_back(schedule.worlds.size());
@@ -180,9 +194,9 @@ LowLatencySchedule make_low_latency_schedule(std::uint64_t seed, int num_ranks) 
   return schedule;
 }
 
-void run_low_latency_schedule(Buffer& buffer, const LowLatencySchedule& schedule) {
+void run_low_latency_schedule(Buffer& buffer, const LowLatencySchedule& schedule, const TensorPlace& place) {
   try {
-    ScheduleRun(buffer, schedule).run();
+    ScheduleRun(buffer, schedule, place).run();
   } catch (const std::exception& error) {
     throw std::runtime_error("schedule of seed " + std::to_string(schedule.seed) + ": " + error.what());
   }

@@ -8,6 +8,7 @@
 #include <crossdock/buffer.hpp>
 
 #include "core/low_latency_world.hpp"
+#include "support/world_tensor.hpp"
 
 namespace crossdock::testing {
 
@@ -24,12 +25,15 @@ struct LowLatencySchedule {
   std::vector<Step> steps;
 };
 
-/// 0 ranks leave it to chance, as make_low_latency_world does.
-[[nodiscard]] LowLatencySchedule make_low_latency_schedule(std::uint64_t seed, int num_ranks = 0);
+/// 0 ranks leave it to chance, as make_low_latency_world does. Only low-latency operations without LogFMT if
+/// `is_plain`.
+[[nodiscard]] LowLatencySchedule make_low_latency_schedule(std::uint64_t seed, int num_ranks = 0,
+                                                           bool is_plain = false);
 
 /// Collective. Throws what the buffer throws, and std::runtime_error with the seed if anything is not as the oracle
 /// says.
-void run_low_latency_schedule(Buffer& buffer, const LowLatencySchedule& schedule);
+void run_low_latency_schedule(Buffer& buffer, const LowLatencySchedule& schedule,
+                              const TensorPlace& place = TensorPlace());
 
 /// How a buffer for schedules must be made.
 [[nodiscard]] BufferOptions low_latency_schedule_options();

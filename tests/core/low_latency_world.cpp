@@ -93,7 +93,7 @@ LowLatencyWorld make_low_latency_world(std::uint64_t seed, const LowLatencyBound
     rank.x = draw_values(draw, rank.num_tokens * d.hidden, 16.0F);
     rank.topk_idx = IdDraw(draw, d).ids(rank.num_tokens);
   }
-  if (draw.chance(25)) world.combine.format = oracle::WireFormat::kLogFmt;
+  if (draw.chance(25) && !bounds.no_logfmt) world.combine.format = oracle::WireFormat::kLogFmt;
   complete_low_latency_world(world);
   return world;
 }

@@ -26,6 +26,7 @@ struct LowLatencyBounds {
   std::int64_t max_hidden = 600;
   std::int64_t max_tokens = 24;
   bool all_tokens = false;  ///< every rank has as many as it may
+  bool no_logfmt = false;
 };
 
 struct LowLatencyWorld {

@@ -27,35 +27,64 @@ std::size_t extent_bytes(const Tensor& tensor) {
 
 Tensor with_strides_of(const Tensor& tensor, const Tensor& model) {
   if (model.dimensions() == 1) return tensor.with_strides({model.stride(0)});
+  if (model.dimensions() == 3) return tensor.with_strides({model.stride(0), model.stride(1), model.stride(2)});
   return tensor.with_strides({model.stride(0), model.stride(1)});
 }
 
-}  // namespace
-
-Tensor CudaPlace::place(const Tensor& tensor) const {
+/// The same tensor on the device, written in the order of the stream.
+Tensor place_on(cudaStream_t stream, const Tensor& tensor) {
   const std::size_t bytes = extent_bytes(tensor);
   if (bytes == 0) {
     return with_strides_of(Tensor::own(nullptr, nullptr, tensor.dtype(), tensor.shape(), kDevice), tensor);
   }
   const std::size_t offset = reinterpret_cast<std::uintptr_t>(tensor.data()) % kWordBytes;
   void* memory = nullptr;
-  check(cudaMallocAsync(&memory, bytes + offset, nullptr));
-  std::shared_ptr<void> owner(memory, [](void* m) { static_cast<void>(cudaFreeAsync(m, nullptr)); });
+  check(cudaMallocAsync(&memory, bytes + offset, stream));
+  std::shared_ptr<void> owner(memory, [stream](void* m) { static_cast<void>(cudaFreeAsync(m, stream)); });
   void* const data = static_cast<std::byte*>(memory) + offset;
-  check(cudaMemcpy(data, tensor.data(), bytes, cudaMemcpyHostToDevice));
+  check(cudaMemcpyAsync(data, tensor.data(), bytes, cudaMemcpyHostToDevice, stream));
+  check(cudaStreamSynchronize(stream));
   return with_strides_of(Tensor::own(std::move(owner), data, tensor.dtype(), tensor.shape(), kDevice), tensor);
 }
 
-Tensor CudaPlace::fetch(const Tensor& tensor) const {
+Tensor fetch_on(cudaStream_t stream, const Tensor& tensor) {
   if (tensor.device() != kDevice) return tensor;
   auto memory = std::make_shared<std::vector<std::byte>>(tensor.num_bytes() + 1);
-  check(cudaMemcpy(memory->data(), tensor.data(), tensor.num_bytes(), cudaMemcpyDeviceToHost));
+  if (tensor.num_bytes() > 0) {
+    check(cudaMemcpyAsync(memory->data(), tensor.data(), tensor.num_bytes(), cudaMemcpyDeviceToHost, stream));
+    check(cudaStreamSynchronize(stream));
+  }
   std::byte* const data = memory->data();
   return Tensor::own(std::move(memory), data, tensor.dtype(), tensor.shape());
 }
 
-void CudaPlace::write(const Tensor& tensor, std::span<const std::byte> bytes) const {
-  check(cudaMemcpy(tensor.data(), bytes.data(), bytes.size(), cudaMemcpyHostToDevice));
+void write_on(cudaStream_t stream, const Tensor& tensor, std::span<const std::byte> bytes) {
+  check(cudaMemcpyAsync(tensor.data(), bytes.data(), bytes.size(), cudaMemcpyHostToDevice, stream));
+  check(cudaStreamSynchronize(stream));
 }
+
+cudaStream_t native(void* stream) { return static_cast<cudaStream_t>(stream); }
+
+}  // namespace
+
+Tensor CudaPlace::place(const Tensor& tensor) const { return place_on(nullptr, tensor); }
+Tensor CudaPlace::fetch(const Tensor& tensor) const { return fetch_on(nullptr, tensor); }
+void CudaPlace::write(const Tensor& tensor, std::span<const std::byte> bytes) const {
+  write_on(nullptr, tensor, bytes);
+}
+
+CudaStreamPlace::CudaStreamPlace() {
+  cudaStream_t stream = nullptr;
+  check(cudaSetDevice(kDevice.index));
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  stream_ = stream;
+}
+CudaStreamPlace::~CudaStreamPlace() { static_cast<void>(cudaStreamDestroy(native(stream_))); }
+Tensor CudaStreamPlace::place(const Tensor& tensor) const { return place_on(native(stream_), tensor); }
+Tensor CudaStreamPlace::fetch(const Tensor& tensor) const { return fetch_on(native(stream_), tensor); }
+void CudaStreamPlace::write(const Tensor& tensor, std::span<const std::byte> bytes) const {
+  write_on(native(stream_), tensor, bytes);
+}
+void CudaStreamPlace::synchronize() const { check(cudaStreamSynchronize(native(stream_))); }
 
 }  // namespace crossdock::testing

@@ -129,20 +129,6 @@ TEST_F(CudaFailures, AnArenaThatIsTooSmallIsRefusedOnAllRanks) {
   expect_on_all(errors, ErrorCode::kCapacity, "BufferOptions::arena_bytes");
 }
 
-TEST_F(CudaFailures, LowLatencyModeIsRefusedOnAllRanks) {
-  const auto errors = attempt(cuda_options(), [](Buffer& buffer) {
-    const DispatchInput like = make_input(buffer.rank());
-    LowLatencyDispatchInput input;
-    input.x = CudaPlace().place(make_matrix<std::uint16_t>(
-        DataType::kBfloat16, kHidden, std::vector<std::uint16_t>(static_cast<std::size_t>(kTokens * kHidden))));
-    input.topk_idx = *like.topk_idx;
-    input.num_max_dispatch_tokens_per_rank = kTokens;
-    input.num_experts = kRanks;
-    static_cast<void>(buffer.low_latency_dispatch(input));
-  });
-  expect_on_all(errors, ErrorCode::kUnsupported, "low-latency");
-}
-
 TEST_F(CudaFailures, ARankThatNeverComesIsATimeoutAndTheDeviceWorksOn) {
   BufferOptions options = cuda_options();
   options.timeout = Milliseconds{300};

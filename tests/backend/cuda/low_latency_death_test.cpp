@@ -1,0 +1,73 @@
+// A rank that is killed or leaves in low-latency mode: the others get kPeerLost, and their device works on.
+#include <cuda_runtime_api.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+
+#include <crossdock/buffer.hpp>
+#include <crossdock/error.hpp>
+
+#include "backend/cuda/cuda_place.hpp"
+#include "backend/cuda/device_probe.hpp"
+#include "backend/cuda/low_latency_worlds.hpp"
+#include "core/low_latency_run.hpp"
+#include "support/ranks.hpp"
+
+namespace crossdock::testing {
+namespace {
+
+constexpr int kRanks = 3;
+constexpr int kVictim = 1;
+
+enum class End : std::uint8_t { kKilled, kLeft };
+
+void run_rank(const std::shared_ptr<Bootstrap>& bootstrap, bool at_combine, End end) {
+  const LowLatencyWorld world = make_low_latency_world(9, {.num_ranks = kRanks, .no_logfmt = true});
+  const CudaStreamPlace place;
+  Buffer buffer(bootstrap, cuda_low_latency_options());
+  LowLatencyRun run(buffer, world, place);
+  run.run();
+  if (at_combine) run.dispatch();
+  if (bootstrap->rank() == kVictim) {
+    if (end == End::kKilled) ::raise(SIGKILL);
+    return;  // the buffer is destroyed
+  }
+  try {
+    if (at_combine) {
+      run.combine();
+    } else {
+      run.dispatch();
+    }
+    throw std::runtime_error("an operation without a rank that was killed came to its end");
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kPeerLost) throw;
+  }
+  const cudaError_t state = cudaDeviceSynchronize();
+  if (state != cudaSuccess) throw std::runtime_error(std::string("the device: ") + cudaGetErrorString(state));
+}
+
+class CudaLowLatencyDeath : public ::testing::TestWithParam<std::tuple<bool, End>> {};
+
+TEST_P(CudaLowLatencyDeath, OthersLoseThePeerAndKeepTheDevice) {
+  if (const std::string reason = why_no_cuda_device(); !reason.empty()) GTEST_SKIP() << reason;
+  const auto [at_combine, end] = GetParam();
+  const auto begin = std::chrono::steady_clock::now();
+  const auto statuses = run_as_processes(
+      kRanks, [&](const std::shared_ptr<Bootstrap>& bootstrap) { run_rank(bootstrap, at_combine, end); });
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, cuda_low_latency_options().timeout) << "found by the deadline";
+  for (int rank = 0; rank < kRanks; ++rank) {
+    const ExitStatus expected{.code = 0, .signal = rank == kVictim && end == End::kKilled ? SIGKILL : 0};
+    EXPECT_EQ(statuses[static_cast<std::size_t>(rank)], expected) << "rank " << rank;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(AtDispatchAndCombine, CudaLowLatencyDeath,
+                         ::testing::Combine(::testing::Bool(), ::testing::Values(End::kKilled, End::kLeft)));
+
+}  // namespace
+}  // namespace crossdock::testing
