@@ -9,6 +9,7 @@
 #include "base/error.hpp"
 #include "crossdock/bench_input.hpp"
 #include "crossdock/bench_low_latency.hpp"
+#include "crossdock/bench_low_latency_cuda.hpp"
 #include "crossdock/bench_rank.hpp"
 #include "crossdock/bench_report.hpp"
 #include "crossdock/command.hpp"
@@ -61,7 +62,8 @@ BenchResult measure(const BenchConfig& config, const Routing& routing) {
   };
   run_ranks_or_throw(launch, [&](const std::shared_ptr<Bootstrap>& bootstrap) {
     if (is_low_latency) {
-      run_low_latency_bench_rank(world, shared, bootstrap);
+      const bool is_host = config.device.type == DeviceType::kHost;
+      (is_host ? run_low_latency_bench_rank : run_low_latency_cuda_bench_rank)(world, shared, bootstrap);
       return;
     }
     run_bench_rank(world, received_rows(rows, config.num_ranks, bootstrap->rank()), shared, bootstrap);

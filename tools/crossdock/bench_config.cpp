@@ -49,8 +49,7 @@ std::string_view name_of(DeviceType type) noexcept { return type == DeviceType::
 
 void complete(BenchConfig& config) {
   const bool is_low_latency = config.mode == OperationMode::kLowLatency;
-  require(!is_low_latency || config.device.type == DeviceType::kHost,
-          "--backend cuda has no --mode low-latency yet; normal is allowed");
+  require(config.device.type == DeviceType::kHost || !config.use_logfmt, "--backend cuda has no --logfmt yet");
   require(!is_low_latency || !config.cached, "--cached belongs to --mode normal");
   require(is_low_latency || !config.use_logfmt, "--logfmt belongs to --mode low-latency");
   const bool is_fp8 = config.dtype == PayloadType::kFp8;
