@@ -3,9 +3,10 @@
 #   make build    library and command line           make bench    compare with MPI on this machine
 #   make lint     formatting, clang-tidy, includes   make format   rewrite the sources in the project's format
 #   make asan, make tsan    the tests under sanitizers             make soak    a million operations
+#   make test-cuda    the tests of the CUDA backend, on a machine with a GPU
 #   make python   the wheel, in build/wheel          make test-python   the tests of Python and torch
 #   make install  into PREFIX (and DESTDIR)          make clean    remove the build folder
-.PHONY: demo test build bench lint format asan tsan soak python test-python install clean help
+.PHONY: demo test build bench lint format asan tsan soak python test-python test-cuda install clean help
 
 PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
@@ -80,6 +81,12 @@ test-python:
 	@$(install_dependencies) build test python
 	scripts/test_python.sh $(PYTEST)
 	adapters/torch/test.sh
+
+test-cuda:
+	@$(install_dependencies) test
+	$(configure_with_tests)
+	$(ninja)
+	scripts/cuda_test.sh build/bin
 
 install: build
 	cmake --install build --prefix "$(PREFIX)"

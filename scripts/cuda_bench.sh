@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The table of docs/cuda.md: dispatch and combine on one CUDA device, ranks as processes under MPS. Prints a line for each
-# shape; medians of the slowest rank, in milliseconds.
+# The tables of docs/cuda.md: dispatch and combine on one CUDA device, ranks as processes under MPS. Prints a line for each
+# shape; medians of the slowest rank, in milliseconds; those of low-latency mode in microseconds.
 #   cuda_bench.sh [CROSSDOCK]    the command line, build/bin/crossdock unless given
 # ROWS picks lines by their number (ROWS="1 2"), ITERATIONS is 20 unless set.
 set -euo pipefail
@@ -42,6 +42,28 @@ except (ValueError, KeyError):
 PYTHON
 }
 
+# low_latency name argument...: the same of low-latency mode, where operations are launched in graphs.
+low_latency() {
+  local name=$1
+  shift
+  number=$((number + 1))
+  if [ -n "$rows" ] && ! grep -qw "$number" <<< "$rows"; then return; fi
+  local result
+  result=$("$crossdock" bench --backend cuda --mode low-latency --hidden 7168 --topk 8 --experts 64 --iterations 100 \
+    --warmup 20 --json - "$@" 2>&1) || true
+  python3 - "$number" "$name" << 'PYTHON' 3<<< "$result"
+import json, os, sys
+text = os.fdopen(3).read()
+try:
+    result = json.loads(text)
+    phases = (result["phases"][name] for name in ("dispatch", "combine", "round_trip"))
+    figures = "".join(f"{phase['p50_us']:10.1f}{phase['min_us']:10.1f}" for phase in phases)
+    print(f"{sys.argv[1]:<4}{sys.argv[2]:<44}{figures}  {'verified' if result['verified'] else 'WRONG'}", flush=True)
+except (ValueError, KeyError):
+    print(f"{sys.argv[1]:<4}{sys.argv[2]:<44} {text.strip()[-300:]}", flush=True)
+PYTHON
+}
+
 row "8 ranks, bf16, 16 SMs" --ranks 8 --tokens 4096 --sms 16
 row "8 ranks, bf16, 16 SMs, cached" --ranks 8 --tokens 4096 --sms 16 --cached
 row "8 ranks, fp8, 16 SMs" --ranks 8 --tokens 4096 --sms 16 --dtype fp8
@@ -53,3 +75,10 @@ row "2 ranks, bf16, 64 SMs, cached" --ranks 2 --tokens 4096 --sms 64 --cached
 row "2 ranks, fp8, 64 SMs" --ranks 2 --tokens 4096 --sms 64 --dtype fp8
 row "8 ranks (threads), bf16, 16 SMs" --ranks 8 --tokens 4096 --sms 16 --threads
 row "2 ranks (threads), bf16, 64 SMs" --ranks 2 --tokens 4096 --sms 64 --threads
+printf '%-4s%-44s%10s%10s%10s%10s%10s%10s\n' "" "low latency, microseconds" dispatch min combine min pair min
+low_latency "8 ranks, 1 token, fp8" --ranks 8 --tokens 1 --dtype fp8
+low_latency "8 ranks, 128 tokens, fp8" --ranks 8 --tokens 128 --dtype fp8
+low_latency "8 ranks, 128 tokens, bf16" --ranks 8 --tokens 128
+low_latency "8 ranks, 128 tokens, bf16, in place" --ranks 8 --tokens 128 --combine-input inplace
+low_latency "8 ranks, 128 tokens, fp8, x outside" --ranks 8 --tokens 128 --dtype fp8 --combine-input outside
+low_latency "2 ranks, 128 tokens, fp8" --ranks 2 --tokens 128 --dtype fp8

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Runs all tests of the CUDA backend on this machine's device 0: ranks as threads, then ranks as processes under MPS. With
+# compute-sanitizer in the path also memcheck and racecheck on small worlds. Prints a line for each; ends with failure if
+# any failed, or if there is no device.
+#   cuda_test.sh [FOLDER]    where the test programs are, build/bin unless given
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+programs=${1:-build/bin}
+limit=180  # seconds for one program
+failed=0
+
+# run name command...
+run() {
+  local name=$1 begin=$SECONDS output status
+  shift
+  output=$(timeout -k 5 "$limit" "$@" 2>&1)
+  status=$?
+  if grep -q "SKIPPED" <<< "$output"; then status=skipped; fi
+  if [ "$status" = 0 ]; then
+    printf '%-60s passed  %4d s\n' "$name" $((SECONDS - begin))
+  else
+    printf '%-60s FAILED  %4d s (%s)\n%s\n' "$name" $((SECONDS - begin)) "$status" "$(tail -n 40 <<< "$output")"
+    failed=1
+  fi
+}
+
+# Each rank's stream needs a connection of its own: ranks wait for each other on the device.
+threads() { run "$1${2:+ $2}" env CUDA_DEVICE_MAX_CONNECTIONS=32 "$programs/$1" ${2:+"$2"}; }
+processes() { run "$1${2:+ $2} (MPS)" scripts/cuda_mps.sh "$programs/$1" ${2:+"$2"}; }
+
+threads cuda_world_test --worlds=200
+threads cuda_failure_test
+threads cuda_low_latency_test
+threads cuda_low_latency_failure_test
+threads cuda_graph_test
+threads cuda_soak_test
+processes cuda_world_process_test --worlds=60
+processes cuda_low_latency_process_test
+processes cuda_peer_death_test
+processes cuda_low_latency_death_test
+if command -v compute-sanitizer > /dev/null; then
+  sanitizer() {
+    run "$1 $2 $3" env CUDA_DEVICE_MAX_CONNECTIONS=32 compute-sanitizer --tool "$1" --error-exitcode 9 "$programs/$2" "$3"
+  }
+  sanitizer memcheck cuda_world_test --worlds=10
+  # It runs the kernels of a process one after the other, so only one rank of it may wait for others.
+  sanitizer memcheck cuda_low_latency_test "--gtest_filter=*Worlds/1"
+  sanitizer racecheck cuda_world_test --worlds=5
+  sanitizer racecheck cuda_low_latency_test "--gtest_filter=*Worlds/1"
+fi
+exit "$failed"
