@@ -36,7 +36,8 @@ void bind_options(nb::module_& module) {
   nb::enum_<Completion>(module, "Completion", "When a call returns.")
       .value("SYNCHRONOUS", Completion::kSynchronous, "when the results may be used")
       .value("ASYNCHRONOUS", Completion::kAsynchronous, "early; the results may be used after the returned event")
-      .value("HOOK", Completion::kHook, "low-latency operations: the call sends, the returned hook receives");
+      .value("HOOK", Completion::kHook, "low-latency operations: the call sends, the returned hook receives")
+      .value("STREAM", Completion::kStream, "when the operation is queued on the caller's stream");
   nb::enum_<Allocation>(module, "Allocation", "Which stream the results belong to.")
       .value("CALLER_STREAM", Allocation::kCallerStream)
       .value("COMMUNICATION_STREAM", Allocation::kCommunicationStream, "needs a previous_event and ASYNCHRONOUS");

@@ -252,6 +252,9 @@ class Completion(enum.Enum):
     HOOK = 2
     """low-latency operations: the call sends, the returned hook receives"""
 
+    STREAM = 3
+    """when the operation is queued on the caller's stream"""
+
 class Allocation(enum.Enum):
     """Which stream the results belong to."""
 

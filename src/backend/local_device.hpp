@@ -29,6 +29,8 @@ class LocalDevice {
   /// agree with itself.
   virtual void plan(const DispatchInput& input, DispatchHandle::State& state) = 0;
 
+  /// Is what is queued on the stream being recorded into a graph, so that no one can wait for it?
+  [[nodiscard]] virtual bool is_captured(const Stream& /*stream*/) const { return false; }
   /// The point that the stream has reached now: what was queued on it before. Complete at once on the host.
   [[nodiscard]] virtual Event capture(const Stream& stream) = 0;
 

@@ -61,7 +61,14 @@ int Buffer::Impl::local_experts_unchecked(int num_experts) const {
   return num_experts >= 1 ? plan::ExpertMap(num_experts, topology_.num_ranks).count(rank_) : 0;
 }
 
+void Buffer::Impl::check_not_captured(const OperationOptions& options) const {
+  if (!local_device_->is_captured(options.stream)) return;
+  throw make_error(ErrorCode::kUnsupported,
+                   "the stream is being captured into a graph, which is allowed for low-latency operations only");
+}
+
 void Buffer::Impl::await_start(const OperationOptions& options) {
+  check_not_captured(options);
   if (options.previous_event) options.previous_event->wait();
   capture(options.stream).wait();
 }
@@ -215,6 +222,7 @@ CombineOutput Buffer::Impl::combine(const CombineInput& input, const OperationOp
   const auto request = or_refuse({epoch}, "combine", timeout, [&] {
     hooks_.check_dropped();
     check_options(options, limits_);
+    check_not_captured(options);
     backend::CombineRequest checked = make_request(epoch, input);
     checked.wait_costs = options.wait_recv_cost_stats;
     return checked;

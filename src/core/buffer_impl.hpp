@@ -65,6 +65,7 @@ class Buffer::Impl {
   auto or_refuse(const backend::Refusal& refusal, std::string_view operation, Milliseconds timeout, Body body);
   [[nodiscard]] Error named(const std::exception& error, std::string_view operation) const;
 
+  void check_not_captured(const OperationOptions& options) const;
   /// An operation starts after previous_event and after what the caller has queued on its stream.
   void await_start(const OperationOptions& options);
   [[nodiscard]] backend::DispatchRequest make_request(std::uint64_t epoch, const DispatchInput& input);
@@ -81,6 +82,8 @@ class Buffer::Impl {
   template <class Input>
   [[nodiscard]] auto checked_request(std::uint64_t epoch, std::string_view name, const Input& input,
                                      const OperationOptions& options);
+  /// The options with kStream where the host cannot wait.
+  [[nodiscard]] OperationOptions completed(const OperationOptions& options) const;
   [[nodiscard]] Tensor allocate_combined(const LowLatencyHandle::State& handle, Completion completion);
   /// Runs the second half now, on the worker, or when the hook is called.
   void receive(const std::shared_ptr<backend::ReceiveOperation>& operation, std::string_view name, std::uint64_t epoch,

@@ -95,6 +95,14 @@ Tensor Buffer::Impl::allocate_combined(const LowLatencyHandle::State& handle, Co
                   : backend_->allocate(DataType::kBfloat16, shape);
 }
 
+OperationOptions Buffer::Impl::completed(const OperationOptions& options) const {
+  OperationOptions result = options;
+  if (is_awaited(options.completion) && local_device_ && local_device_->is_captured(options.stream)) {
+    result.completion = Completion::kStream;
+  }
+  return result;
+}
+
 template <class Input>
 auto Buffer::Impl::checked_request(std::uint64_t epoch, std::string_view name, const Input& input,
                                    const OperationOptions& options) {
@@ -125,7 +133,8 @@ void Buffer::Impl::receive(const std::shared_ptr<backend::ReceiveOperation>& ope
 }
 
 LowLatencyDispatchOutput Buffer::Impl::low_latency_dispatch(const LowLatencyDispatchInput& input,
-                                                            const OperationOptions& options) {
+                                                            const OperationOptions& caller_options) {
+  const OperationOptions options = completed(caller_options);
   constexpr std::string_view kName = "low_latency_dispatch";
   const std::uint64_t epoch = next_epoch(kName);
   auto request = checked_request(epoch, kName, input, options);
@@ -140,7 +149,8 @@ LowLatencyDispatchOutput Buffer::Impl::low_latency_dispatch(const LowLatencyDisp
 }
 
 LowLatencyCombineOutput Buffer::Impl::low_latency_combine(const LowLatencyCombineInput& input,
-                                                          const OperationOptions& options) {
+                                                          const OperationOptions& caller_options) {
+  const OperationOptions options = completed(caller_options);
   constexpr std::string_view kName = "low_latency_combine";
   const std::uint64_t epoch = next_epoch(kName);
   auto request = checked_request(epoch, kName, input, options);

@@ -40,6 +40,13 @@ CudaDevice::CudaDevice(std::shared_ptr<CommunicationStream> stream, int num_rank
   given_per_expert_ = make_pinned<std::int32_t>(experts);
 }
 
+bool CudaDevice::is_captured(const Stream& stream) const {
+  const DeviceGuard guard(stream_->device().index);
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(static_cast<cudaStream_t>(stream.native), &status), "cudaStreamIsCapturing");
+  return status != cudaStreamCaptureStatusNone;
+}
+
 Event CudaDevice::capture(const Stream& stream) { return capture_stream(stream_->device().index, stream.native); }
 
 device::LayoutArgs CudaDevice::make_args(std::int64_t num_tokens, int num_experts) {

@@ -19,6 +19,7 @@ class CudaDevice final : public backend::LocalDevice {
   }
   [[nodiscard]] DispatchLayout compute_layout(const Tensor& topk_idx, int num_experts) override;
   void plan(const DispatchInput& input, DispatchHandle::State& state) override;
+  [[nodiscard]] bool is_captured(const Stream& stream) const override;
   [[nodiscard]] Event capture(const Stream& stream) override;
   [[nodiscard]] Stream communication_stream() const override { return {stream_->device(), stream_->get()}; }
 

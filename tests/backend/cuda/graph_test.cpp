@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -76,7 +77,7 @@ class GraphRank {
  private:
   void capture_layer() {
     OperationOptions options;
-    options.completion = Completion::kStream;
+    options.completion = outputs_.empty() ? Completion::kStream : Completion::kSynchronous;  // the same in a capture
     options.stream = place_.stream();
     const LowLatencyWorld& world = worlds_[0];
     const LowLatencyDispatchOutput dispatched =
@@ -131,6 +132,30 @@ TEST(CudaGraphs, LowLatencyModeIsReplayedWithChangingRouting) {
   if (const std::string reason = why_no_cuda_device(); !reason.empty()) GTEST_SKIP() << reason;
   const std::vector<LowLatencyWorld> worlds = worlds_of_one_shape();
   run_as_threads(kRanks, [&](const auto& bootstrap) { GraphRank(bootstrap, worlds).run(); });
+}
+
+/// They need the host. The capture goes on.
+TEST(CudaGraphs, ThroughputOperationsAreRefused) {
+  if (const std::string reason = why_no_cuda_device(); !reason.empty()) GTEST_SKIP() << reason;
+  run_as_threads(1, [](const std::shared_ptr<Bootstrap>& bootstrap) {
+    const CudaStreamPlace place;
+    Buffer buffer(bootstrap, cuda_low_latency_options());
+    const Tensor ids = place.place(make_matrix<std::int64_t>(DataType::kInt64, 1, std::vector<std::int64_t>{0, 1}));
+    const auto stream = static_cast<cudaStream_t>(place.stream().native);
+    OperationOptions options;
+    options.stream = place.stream();
+    check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    std::optional<ErrorCode> code;
+    try {
+      static_cast<void>(buffer.get_dispatch_layout(ids, 4, options));
+    } catch (const Error& error) {
+      code = error.code();
+    }
+    cudaGraph_t graph = nullptr;
+    check(cudaStreamEndCapture(stream, &graph));
+    check(cudaGraphDestroy(graph));
+    if (code != ErrorCode::kUnsupported) throw std::runtime_error("not refused, or with another error");
+  });
 }
 
 }  // namespace
