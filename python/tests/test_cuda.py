@@ -171,7 +171,7 @@ def test_tensors_of_the_wrong_device_are_refused() -> None:
     def body(buffer: crossdock.Buffer) -> None:
         ids, weights = to_next(buffer)
         x = torch.zeros(TOKENS, HIDDEN, device="cpu" if buffer.rank == 1 else None)
-        with pytest.raises(crossdock.Error, match="rank 1: .*x lies on the host, but .* CUDA device 0"):
+        with pytest.raises(crossdock.Error, match=r"rank 1: .*x lies on the host, but .* CUDA device 0"):
             buffer.dispatch(x, ids, weights, num_experts=2, options=options())
         received = buffer.dispatch(x.to("cuda"), ids, weights, num_experts=2, options=options()).recv_x
         with pytest.raises(crossdock.Error, match=r"numpy\(\) of a tensor on cuda:0"):

@@ -84,7 +84,7 @@ class Buffer(ThroughputOperations, LowLatencyOperations):
         """The point that the current stream has reached."""
         return EventOverlap(EventHandle())
 
-    def get_comm_stream(self) -> torch.Stream:
+    def get_comm_stream(self) -> torch.Stream | torch.cpu.Stream:
         """The stream that operations run on; torch has only one on a CPU.
 
         An operation's kernels are queued on it while it runs, not when it is called: what must come after the operation
@@ -106,7 +106,8 @@ class Buffer(ThroughputOperations, LowLatencyOperations):
         count = elements.numel() - offset if size is None else math.prod(size)
         if offset < 0 or offset + count > elements.numel() or count < 0:
             raise ValueError(
-                f"get_local_buffer_tensor: {count} elements from {offset} on, the buffer has {elements.numel()} of {dtype}"
+                f"get_local_buffer_tensor: {count} elements from {offset} on, the buffer has {elements.numel()} "
+                f"of {dtype}"
             )
         chosen = elements[offset : offset + count]
         return chosen if size is None else chosen.view(size)

@@ -13,9 +13,9 @@ int main() {
     const at::Tensor x = at::ones({3, 64}, at::kBFloat16);
     const at::Tensor ids = at::zeros({3, 1}, at::kLong);
     const auto layout = buffer.getDispatchLayout(ids, 1);
-    const auto received = buffer.dispatch(x, std::nullopt, std::nullopt, layout.num_tokens_per_rank,
-                                          layout.num_tokens_per_rdma_rank, layout.is_token_in_rank,
-                                          layout.num_tokens_per_expert, ids, at::ones({3, 1}));
+    const auto received =
+        buffer.dispatch(x, std::nullopt, std::nullopt, layout.num_tokens_per_rank, layout.num_tokens_per_rdma_rank,
+                        layout.is_token_in_rank, layout.num_tokens_per_expert, ids, at::ones({3, 1}));
     const auto combined = buffer.combine(received.recv_x * 2, *received.handle);
     if (!at::equal(combined.recv_x, x * 2)) {
       std::fprintf(stderr, "the sums are wrong\n");

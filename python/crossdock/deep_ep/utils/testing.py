@@ -53,8 +53,8 @@ def bench_kineto(
     barrier_comm_profiling: bool = False,
     num_kernels_per_period: int = 1,
 ) -> Any:
-    """Mean seconds of the operations of a buffer that `function` calls and whose names contain the given one: "dispatch"
-    stands for dispatch and low_latency_dispatch. 0 if it calls none. For a tuple of names a tuple.
+    """Mean seconds of the operations of a buffer that `function` calls and whose names contain the given one:
+    "dispatch" stands for dispatch and low_latency_dispatch. 0 if it calls none. For a tuple of names a tuple.
 
     With num_kernels_per_period=2 it is a list: of the call, which sends, and of its hook, which receives. DeepEP looks
     kernels up in a profile of torch; the arguments that concern that have no effect.

@@ -32,8 +32,9 @@ class EventOverlap {
   explicit EventOverlap(std::optional<EventHandle> event, std::vector<std::optional<at::Tensor>> extra_tensors = {})
       : event_(std::move(event)), extra_tensors_(std::move(extra_tensors)) {}
 
-  /// Blocks the calling thread until the operation has ended, and so do all streams. Throws the crossdock::Error with which it ended, if any, and kState if there
-  /// is no event because the operation was not asynchronous.
+  /// Blocks the calling thread until the operation has ended; whatever is queued after that comes after it. Throws the
+  /// crossdock::Error with which it ended, if any, and kState if there is no event because the operation was not
+  /// asynchronous.
   void currentStreamWait() const;
   [[nodiscard]] std::optional<EventHandle>& event() noexcept { return event_; }
   [[nodiscard]] const std::optional<EventHandle>& event() const noexcept { return event_; }
