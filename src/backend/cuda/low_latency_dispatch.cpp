@@ -32,7 +32,7 @@ void LowLatencyDispatch::send(const Deadline& deadline) {
 }
 
 void LowLatencyDispatch::receive(const Deadline& deadline) {
-  if (launch_.is_awaited) return node_->queue->await(launch_, deadline);
+  if (launch_.ticket) return node_->queue->await(launch_, deadline);
   if (request_.completion != Completion::kHook) return;
   const DeviceGuard guard(node_->stream->device().index);
   node_->queue->resume(launch_);

@@ -59,12 +59,19 @@ Launch LowLatencyQueue::begin(std::string_view operation, Completion completion,
   launch.operation = operation;
   launch.stream = is_awaited ? stream_->get() : static_cast<cudaStream_t>(caller.native);
   launch.captured = CaptureSlabs::of(launch.stream, last_capture_.lock());
-  if (is_awaited) launch.ticket = stream_->take_ticket();
-  launch.is_awaited = is_awaited;
+  if (is_awaited) launch.ticket = take_ticket();
   launch.ordinal = ++last_ordinal_;
   awaited_[launch.ordinal % awaited_.size()] = is_awaited ? launch.ordinal : 0;
   order(launch);
   return launch;
+}
+
+std::shared_ptr<const CommunicationStream::Ticket> LowLatencyQueue::take_ticket() const {
+  return {new CommunicationStream::Ticket(stream_->take_ticket()),
+          [stream = stream_](const CommunicationStream::Ticket* ticket) {
+            stream->give_back(*ticket);
+            delete ticket;
+          }};
 }
 
 void LowLatencyQueue::resume(const Launch& launch) {
@@ -159,16 +166,16 @@ void LowLatencyQueue::release_read() {
     if (kept_.empty() || last_capture_.lock()) return;
     launch.stream = stream_->get();
     launch.ordinal = last_ordinal_;
-    launch.ticket = stream_->take_ticket();
+    launch.ticket = take_ticket();
     order(launch);
   }
   const DeviceGuard guard(stream_->device().index);
   const device::Party all = party(launch, device::Phases::kReceive, {}, milliseconds(0), {});
-  check(device::launch_low_latency_progress(all, launch.ticket.completion, launch.stream), "low-latency progress");
+  check(device::launch_low_latency_progress(all, launch.ticket->completion, launch.stream), "low-latency progress");
   note_launched(launch);
-  const Deadline deadline(kKernelGrace);
-  while (!CommunicationStream::is_through(launch.ticket) && !deadline.passed()) ::sched_yield();
-  stream_->give_back(launch.ticket);
+  // Not longer: what is queued before it may wait for a hook that this rank has still to call.
+  const Deadline deadline(kReadPatience);
+  while (!CommunicationStream::is_through(*launch.ticket) && !deadline.passed()) ::sched_yield();
   release_kept();
 }
 
@@ -176,9 +183,9 @@ void LowLatencyQueue::await(const Launch& launch, const Deadline& deadline) {
   int spins = kSpins;
   auto next_watch = Deadline::Clock::now() + kWatchInterval;
   const Deadline given_up(deadline.left() + kKernelGrace);
-  while (!CommunicationStream::is_through(launch.ticket)) {
+  while (!CommunicationStream::is_through(*launch.ticket)) {
     if (spins-- > 0) continue;
-    for (int i = 0; i < kYieldsPerClock && !CommunicationStream::is_through(launch.ticket); ++i) ::sched_yield();
+    for (int i = 0; i < kYieldsPerClock && !CommunicationStream::is_through(*launch.ticket); ++i) ::sched_yield();
     if (Deadline::Clock::now() < next_watch) continue;
     next_watch += kWatchInterval;
     watch_peers();
@@ -192,7 +199,6 @@ void LowLatencyQueue::await(const Launch& launch, const Deadline& deadline) {
     throw make_error(ErrorCode::kTimeout, "rank {}: {}: a kernel on CUDA device {} did not end within {} ms",
                      group_->rank(), launch.operation, stream_->device().index, deadline.timeout().count());
   }
-  stream_->give_back(launch.ticket);
   const std::lock_guard lock(mutex_);
   device::Failure& failure = mailbox_[0].failures[launch.ordinal % device::Mailbox::kFailures];
   if (load(failure.ordinal) == launch.ordinal) throw take(failure, launch.operation, deadline.timeout());

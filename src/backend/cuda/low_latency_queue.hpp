@@ -28,13 +28,12 @@ namespace crossdock::cuda {
 struct Launch {
   std::string_view operation{};
   cudaStream_t stream = nullptr;
-  std::uint64_t ordinal = 0;  ///< of the operation on this rank
-  bool is_awaited = false;    ///< by the host, with `ticket`
-  CommunicationStream::Ticket ticket{};
+  std::uint64_t ordinal = 0;                                    ///< of the operation on this rank
+  std::shared_ptr<const CommunicationStream::Ticket> ticket{};  ///< null unless the host waits for it
   std::shared_ptr<CaptureSlabs> captured{};  ///< null unless the stream is being captured into a graph
 
   [[nodiscard]] device::Completion completion() const noexcept {
-    return is_awaited ? ticket.completion : device::Completion{};
+    return ticket ? ticket->completion : device::Completion{};
   }
 };
 
@@ -72,7 +71,7 @@ class LowLatencyQueue {
   /// Gives back what was kept and has been read. Asks the device.
   void release_read();
 
-  /// Waits until the operation has ended, and throws what it ended with. REQUIRES: launch.is_awaited.
+  /// Waits until the operation has ended, and throws what it ended with. REQUIRES: launch.ticket.
   void await(const Launch& launch, const Deadline& deadline);
   /// Tells the others that this rank does not do its next operation.
   void refuse(const Stream& caller, const Error& reason, Milliseconds timeout);
@@ -87,6 +86,8 @@ class LowLatencyQueue {
 
   /// With the lock.
   void order(const Launch& launch);
+  /// Given back with the last copy.
+  [[nodiscard]] std::shared_ptr<const CommunicationStream::Ticket> take_ticket() const;
   [[nodiscard]] bool has_kept();
   void release_kept();
   void watch_peers();

@@ -2,6 +2,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <limits>
+
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -77,6 +79,11 @@ CudaStreamPlace::CudaStreamPlace() {
   cudaStream_t stream = nullptr;
   check(cudaSetDevice(kDevice.index));
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  // Giving memory back to the system waits for the device, so for kernels of other ranks that may wait for this one.
+  cudaMemPool_t pool = nullptr;
+  check(cudaDeviceGetDefaultMemPool(&pool, kDevice.index));
+  auto keep = std::numeric_limits<std::uint64_t>::max();
+  check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep));
   stream_ = stream;
 }
 CudaStreamPlace::~CudaStreamPlace() { static_cast<void>(cudaStreamDestroy(native(stream_))); }
