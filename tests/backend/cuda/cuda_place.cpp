@@ -2,8 +2,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstdint>
 #include <limits>
-
 #include <memory>
 #include <stdexcept>
 #include <string>
