@@ -73,8 +73,10 @@ struct LowLatencyDispatchRequest {
   RowFormat format = RowFormat::kBfloat16;
   std::optional<Tensor> statistics;  ///< int32 [L], contiguous
   std::optional<Tensor> wait_costs;  ///< int64 [R], contiguous
-  bool x_stays = false;              ///< the caller leaves x alone until receive() has returned
   std::shared_ptr<LowLatencyHandle::State> handle;
+
+  /// The caller leaves x alone until receive() has returned.
+  [[nodiscard]] bool x_stays() const noexcept { return completion != Completion::kHook; }
 };
 
 struct LowLatencyDispatchResult {
@@ -91,9 +93,11 @@ struct LowLatencyCombineRequest {
   Tensor out;                        ///< bfloat16 [N, H], contiguous
   std::optional<Tensor> wait_costs;  ///< int64 [R], contiguous
   bool use_logfmt = false;
-  bool x_stays = false;    ///< the caller leaves x alone until receive() has returned
   bool zero_copy = false;  ///< x is a slab that next_combine_buffer() gave; it belongs to the operation
   std::shared_ptr<const LowLatencyHandle::State> handle;
+
+  /// The caller leaves x alone until receive() has returned.
+  [[nodiscard]] bool x_stays() const noexcept { return completion != Completion::kHook; }
 };
 
 /// An operation that a rank will not do.

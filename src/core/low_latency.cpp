@@ -57,7 +57,6 @@ backend::LowLatencyDispatchRequest Buffer::Impl::make_request(std::uint64_t epoc
   request.format = input.format;
   request.statistics = input.cumulative_local_expert_recv_stats;
   request.wait_costs = options.wait_recv_cost_stats;
-  request.x_stays = options.completion != Completion::kHook;
   request.handle = std::move(state);
   return request;
 }
@@ -80,7 +79,6 @@ backend::LowLatencyCombineRequest Buffer::Impl::make_request(std::uint64_t epoch
   request.out = input.out ? *input.out : allocate_combined(handle, options.completion);
   request.wait_costs = options.wait_recv_cost_stats;
   request.use_logfmt = input.use_logfmt;
-  request.x_stays = options.completion != Completion::kHook;
   request.zero_copy = input.zero_copy;
   request.handle = input.handle.state();
   return request;
@@ -110,10 +108,11 @@ auto Buffer::Impl::checked_request(std::uint64_t epoch, std::string_view name, c
   return or_refuse(refusal, name, timeout_of(options), [&] {
     hooks_.check_dropped();
     check_low_latency_options(options, limits_);
-    // What is ordered by the stream waits there.
-    const bool waits_here = limits_.device.type == DeviceType::kHost || is_awaited(options.completion);
-    if (options.previous_event) options.previous_event->wait();
-    if (waits_here) capture(options.stream).wait();
+    if (limits_.device.type == DeviceType::kHost || is_awaited(options.completion)) {
+      await_start(options);
+    } else if (options.previous_event) {
+      options.previous_event->wait();  // the rest is waited for in the order of the stream
+    }
     return make_request(epoch, input, options);
   });
 }

@@ -141,7 +141,7 @@ void LowLatencyCombine::copy_used_rows(const Tensor& staged) const {
   for (std::int64_t e = 0; e < request_.x.size(0); ++e) {
     const std::byte* from = x_row(e * request_.x.size(1));
     for (int source = 0; source < group_->num_ranks(); ++source) {
-      if (source == group_->rank() && request_.x_stays) continue;
+      if (source == group_->rank() && request_.x_stays()) continue;
       const std::int64_t range = handle.layout_range.data_as<std::int64_t>()[e * group_->num_ranks() + source];
       const std::size_t begin = static_cast<std::size_t>(range >> 32U) * row_bytes;
       const std::size_t bytes = static_cast<std::size_t>(range & 0xFFFFFFFF) * row_bytes;
@@ -162,7 +162,7 @@ const std::byte* LowLatencyCombine::x_row(std::int64_t row) const noexcept {
 }
 
 const std::byte* LowLatencyCombine::row_at(const LowLatencyHandle::State::Place& place) const noexcept {
-  if (place.owner == group_->rank() && request_.x_stays && !request_.use_logfmt) return x_row(place.row);
+  if (place.owner == group_->rank() && request_.x_stays() && !request_.use_logfmt) return x_row(place.row);
   const Source& source = sources_[static_cast<std::size_t>(place.owner)];
   const std::int64_t row = source.is_packed ? place.packed_row : place.row;
   return source.x + static_cast<std::size_t>(row) * staged_row_bytes();

@@ -36,7 +36,7 @@ class LowLatencyDispatch final : public backend::LowLatencyDispatchOperation {
   [[nodiscard]] std::size_t row_bytes() const noexcept;
   [[nodiscard]] std::size_t scale_bytes() const noexcept;
   [[nodiscard]] const std::byte* x_row(std::int64_t token) const noexcept;
-  [[nodiscard]] bool reads_own_rows_from_x() const noexcept { return request_.x_stays && !is_float8(); }
+  [[nodiscard]] bool reads_own_rows_from_x() const noexcept { return request_.x_stays() && !is_float8(); }
   [[nodiscard]] bool is_read_from_parcel(std::int32_t expert) const noexcept;
   void allocate();
   /// The handle's tensors, as parts of one slab.
