@@ -48,6 +48,7 @@ struct BufferOptions {
 enum class OperationMode : std::uint8_t {
   kThroughput,  ///< dispatch and combine
   kLowLatency,  ///< low_latency_dispatch and low_latency_combine
+  kWorstCase,   ///< dispatch with num_worst_tokens, and what uses its handle
 };
 
 enum class Completion : std::uint8_t {
@@ -56,7 +57,8 @@ enum class Completion : std::uint8_t {
                   ///< without num_worst_tokens returns when the counts are known, so when every rank has called it
   kHook,          ///< low-latency operations only: the call sends, the returned hook receives
   kStream,        ///< the call returns when the operation is queued on the caller's stream, in whose order its results
-                  ///< may be used; what it ends with the next operation throws. On the host as kSynchronous.
+                  ///< may be used; what it ends with the next such operation throws. On the host as kSynchronous, and
+                  ///< so are throughput operations without num_worst_tokens (dispatch) or such a dispatch's handle.
                   ///< What else is asked for on a stream that is being captured into a graph is this
 };
 

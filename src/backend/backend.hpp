@@ -26,10 +26,13 @@ inline constexpr std::uint64_t kMostOpenOperations = 16;
 /// A dispatch whose arguments are known to be right on this rank.
 struct DispatchRequest {
   std::uint64_t epoch = 0;
+  Completion completion = Completion::kSynchronous;
+  Stream stream{};
   Tensor x;                            ///< [N, H], rows contiguous
   std::optional<Tensor> x_scales;      ///< [N, S], any strides
   std::optional<Tensor> topk_idx;      ///< [N, K], int64 or int32, contiguous
   std::optional<Tensor> topk_weights;  ///< float32 [N, K], contiguous
+  std::optional<DispatchLayout> layout;  ///< that the caller brought, for a backend that looks at it itself
   int expert_alignment = 1;
   std::optional<std::int64_t> num_worst_tokens;
   std::optional<Tensor> statistics;  ///< int32 [L], contiguous
@@ -53,6 +56,8 @@ struct DispatchResult {
 
 struct CombineRequest {
   std::uint64_t epoch = 0;
+  Completion completion = Completion::kSynchronous;
+  Stream stream{};
   Tensor x;                            ///< bfloat16 or float32 [M, H], rows contiguous
   std::optional<Tensor> topk_weights;  ///< float32 [M, K], contiguous
   std::optional<Tensor> bias_0;        ///< [N, H], rows contiguous
@@ -154,6 +159,15 @@ class Backend {
                                                                           const Deadline& deadline) = 0;
   /// A whole combine.
   virtual Buffer::PhaseTimes combine(const CombineRequest& request, const Deadline& deadline) = 0;
+  /// Do worst-case dispatches, and what uses their handles, go without the host? Then the caller plans nothing, their
+  /// order is that of the calls to start_dispatch and send_combine, and with kStream their second halves do not wait.
+  /// Equal on all ranks.
+  [[nodiscard]] virtual bool keeps_counts_on_device() const noexcept { return false; }
+  /// First half of a combine with the handle of such a dispatch. REQUIRES: keeps_counts_on_device().
+  [[nodiscard]] virtual std::shared_ptr<ReceiveOperation> send_combine(const CombineRequest& /*request*/,
+                                                                       const Deadline& /*deadline*/) {
+    return nullptr;
+  }
   /// First half of a low-latency dispatch: rows are on their way when it returns.
   [[nodiscard]] virtual std::shared_ptr<LowLatencyDispatchOperation> send_low_latency_dispatch(
       LowLatencyDispatchRequest request, const Deadline& deadline) = 0;
@@ -176,9 +190,10 @@ class Backend {
 
   /// A tensor in this rank's window. Throws kCapacity, with the bytes that would do, if there is no room.
   [[nodiscard]] virtual Tensor allocate(DataType dtype, std::span<const std::int64_t> shape) = 0;
-  /// The same for something that belongs to a low-latency dispatch; none if its memory need not be of a special kind.
-  [[nodiscard]] virtual std::optional<Tensor> allocate_for(const LowLatencyHandle::State& /*handle*/,
-                                                           DataType /*dtype*/, std::span<const std::int64_t> /*shape*/,
+  /// The same for something that belongs to a dispatch, whose handle's `memory` this is; none if it need not be of a
+  /// special kind.
+  [[nodiscard]] virtual std::optional<Tensor> allocate_for(const std::shared_ptr<void>& /*memory*/, DataType /*dtype*/,
+                                                           std::span<const std::int64_t> /*shape*/,
                                                            bool /*is_read_by_others*/) {
     return std::nullopt;
   }

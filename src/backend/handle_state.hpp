@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include <crossdock/event.hpp>
@@ -40,11 +41,22 @@ class DispatchHandle::State {
   std::int64_t num_recv_rows = 0;           ///< rows of the received tensors
   Tensor recv_src_idx;                      ///< int32 [num_recv_rows]
 
+  /// Counts that only a device knows, and only once the dispatch has ended there; see fetch_counts.
+  struct Counts {
+    plan::CountMatrix rows;                   ///< as `counts`
+    std::vector<std::int64_t> num_tokens_of;  ///< [R]
+  };
+  Tensor counts_on_device;               ///< as the backend lays them out; instead of the counts above
+  std::function<Counts()> fetch_counts;  ///< waits for the dispatch; empty if the host knows the counts
+  std::shared_ptr<void> memory;          ///< where a captured dispatch takes memory from, for what belongs to it
+
   Event completion;  ///< of the dispatch
 
   /// A copy in host memory of a tensor of the buffer's device; empty if that is the host.
   std::function<Tensor(const Tensor&)> copy_to_host;
 
+  [[nodiscard]] bool is_on_device() const noexcept { return counts_on_device.defined(); }
+  /// REQUIRES: !is_on_device().
   [[nodiscard]] std::int64_t num_recv_tokens() const { return counts.num_recv(rank); }
 };
 

@@ -64,7 +64,21 @@ int Buffer::Impl::local_experts_unchecked(int num_experts) const {
 void Buffer::Impl::check_not_captured(const OperationOptions& options) const {
   if (!local_device_->is_captured(options.stream)) return;
   throw make_error(ErrorCode::kUnsupported,
-                   "the stream is being captured into a graph, which is allowed for low-latency operations only");
+                   "the stream is being captured into a graph, which is allowed for low-latency operations, for "
+                   "dispatches with num_worst_tokens, and with handles of these");
+}
+
+bool Buffer::Impl::is_on_device(const DispatchHandle& handle) const noexcept {
+  return handle.defined() && handle.state()->is_on_device();
+}
+
+bool Buffer::Impl::is_on_device(const DispatchInput& input) const noexcept {
+  return input.num_worst_tokens && backend_ && backend_->keeps_counts_on_device();
+}
+
+void Buffer::Impl::await_start_on_device(const OperationOptions& options) {
+  if (options.completion != Completion::kStream) return await_start(options);
+  if (options.previous_event) options.previous_event->wait();
 }
 
 void Buffer::Impl::await_start(const OperationOptions& options) {
@@ -99,7 +113,8 @@ DispatchLayout Buffer::Impl::get_dispatch_layout(const Tensor& topk_idx, int num
   }
 }
 
-backend::DispatchRequest Buffer::Impl::make_request(std::uint64_t epoch, const DispatchInput& input) {
+backend::DispatchRequest Buffer::Impl::make_request(std::uint64_t epoch, const DispatchInput& input,
+                                                    const OperationOptions& options) {
   check_dispatch(input, local_experts_unchecked(num_experts_of(input)), limits_);
   auto state = std::make_shared<DispatchHandle::State>(topology_.num_ranks);
   state->buffer_id = buffer_id_;
@@ -110,10 +125,14 @@ backend::DispatchRequest Buffer::Impl::make_request(std::uint64_t epoch, const D
   state->num_topk = input.topk_idx ? static_cast<int>(input.topk_idx->size(1)) : -1;
   state->num_experts = num_experts_of(input);
   state->num_tokens = input.x.size(0);
-  local_device_->plan(input, *state);
+  if (!is_on_device(input)) local_device_->plan(input, *state);
 
   backend::DispatchRequest request;
   request.epoch = epoch;
+  request.completion = options.completion;
+  request.stream = options.stream;
+  request.wait_costs = options.wait_recv_cost_stats;
+  request.layout = input.layout;
   request.x = input.x;
   request.x_scales = input.x_scales;
   request.topk_idx = input.topk_idx;
@@ -127,12 +146,16 @@ backend::DispatchRequest Buffer::Impl::make_request(std::uint64_t epoch, const D
   return request;
 }
 
-backend::DispatchRequest Buffer::Impl::make_request(std::uint64_t epoch, const CachedDispatchInput& input) {
+backend::DispatchRequest Buffer::Impl::make_request(std::uint64_t epoch, const CachedDispatchInput& input,
+                                                    const OperationOptions& options) {
   check_handle(input.handle);
   input.handle.state()->completion.wait();
   check_cached_dispatch(input, limits_);
   backend::DispatchRequest request;
   request.epoch = epoch;
+  request.completion = options.completion;
+  request.stream = options.stream;
+  request.wait_costs = options.wait_recv_cost_stats;
   request.x = input.x;
   request.x_scales = input.x_scales;
   if (input.config) request.num_sms = input.config->num_sms;
@@ -140,8 +163,8 @@ backend::DispatchRequest Buffer::Impl::make_request(std::uint64_t epoch, const C
   return request;
 }
 
-DispatchOutput Buffer::Impl::run_dispatch(const backend::DispatchRequest& request, const OperationOptions& options,
-                                          double layout_us) {
+DispatchOutput Buffer::Impl::finish_dispatch(const backend::DispatchRequest& request, const OperationOptions& options,
+                                             double layout_us) {
   const Milliseconds timeout = timeout_of(options);
   std::shared_ptr<backend::DispatchOperation> operation = backend_->start_dispatch(request, Deadline(timeout));
   const backend::DispatchResult& result = operation->result();
@@ -167,65 +190,67 @@ DispatchOutput Buffer::Impl::run_dispatch(const backend::DispatchRequest& reques
   return output;
 }
 
-DispatchOutput Buffer::Impl::dispatch(const DispatchInput& input, const OperationOptions& options) {
+template <class Input>
+DispatchOutput Buffer::Impl::run_dispatch(std::string_view name, const Input& input, bool is_on_device,
+                                          const OperationOptions& caller_options) {
+  const OperationOptions options = is_on_device ? completed(caller_options) : caller_options;
   const std::uint64_t epoch = next_epoch("dispatch");
   const auto begin = std::chrono::steady_clock::now();
-  const auto request = or_refuse({epoch}, "dispatch", timeout_of(options), [&] {
+  const auto mode = is_on_device ? OperationMode::kWorstCase : OperationMode::kThroughput;
+  const auto request = or_refuse({epoch, mode, options.stream}, name, timeout_of(options), [&] {
     hooks_.check_dropped();
     check_options(options, limits_);
-    await_start(options);
-    backend::DispatchRequest checked = make_request(epoch, input);
-    checked.wait_costs = options.wait_recv_cost_stats;
-    return checked;
+    is_on_device ? await_start_on_device(options) : await_start(options);
+    return make_request(epoch, input, options);
   });
-  return run_dispatch(request, options, microseconds_since(begin));
+  return finish_dispatch(request, options, microseconds_since(begin));
+}
+
+DispatchOutput Buffer::Impl::dispatch(const DispatchInput& input, const OperationOptions& options) {
+  return run_dispatch("dispatch", input, is_on_device(input), options);
 }
 
 DispatchOutput Buffer::Impl::dispatch(const CachedDispatchInput& input, const OperationOptions& options) {
-  const std::uint64_t epoch = next_epoch("dispatch");
-  const auto begin = std::chrono::steady_clock::now();
-  const auto request = or_refuse({epoch}, "cached dispatch", timeout_of(options), [&] {
-    hooks_.check_dropped();
-    check_options(options, limits_);
-    await_start(options);
-    backend::DispatchRequest checked = make_request(epoch, input);
-    checked.wait_costs = options.wait_recv_cost_stats;
-    return checked;
-  });
-  return run_dispatch(request, options, microseconds_since(begin));
+  return run_dispatch("cached dispatch", input, is_on_device(input.handle), options);
 }
 
-backend::CombineRequest Buffer::Impl::make_request(std::uint64_t epoch, const CombineInput& input) {
+backend::CombineRequest Buffer::Impl::make_request(std::uint64_t epoch, const CombineInput& input,
+                                                   const OperationOptions& options) {
   check_handle(input.handle);
   check_combine(input, limits_);
   backend::CombineRequest request;
   request.epoch = epoch;
+  request.completion = options.completion;
+  request.stream = options.stream;
+  request.wait_costs = options.wait_recv_cost_stats;
   request.x = input.x;
   request.topk_weights = input.topk_weights;
   request.bias_0 = input.bias_0;
   request.bias_1 = input.bias_1;
   if (input.config) request.num_sms = input.config->num_sms;
   const std::int64_t num_tokens = input.handle.num_tokens();
-  request.out =
-      input.out ? *input.out : local_device_->allocate(input.x.dtype(), std::array{num_tokens, input.x.size(1)});
+  const std::shared_ptr<void>& memory = input.handle.state()->memory;
+  const Completion completion = is_on_device(input.handle) ? options.completion : Completion::kSynchronous;
+  request.out = input.out
+                    ? *input.out
+                    : allocate_combined(memory, input.x.dtype(), std::array{num_tokens, input.x.size(1)}, completion);
   if (input.topk_weights) {
-    request.out_weights =
-        local_device_->allocate(DataType::kFloat32, std::array{num_tokens, input.topk_weights->size(1)});
+    request.out_weights = allocate_combined(memory, DataType::kFloat32,
+                                            std::array{num_tokens, input.topk_weights->size(1)}, completion);
   }
   request.handle = input.handle.state();
   return request;
 }
 
 CombineOutput Buffer::Impl::combine(const CombineInput& input, const OperationOptions& options) {
+  if (is_on_device(input.handle)) return combine_on_device(input, completed(options));
   const std::uint64_t epoch = next_epoch("combine");
   const Milliseconds timeout = timeout_of(options);
   const auto request = or_refuse({epoch}, "combine", timeout, [&] {
     hooks_.check_dropped();
     check_options(options, limits_);
     check_not_captured(options);
-    backend::CombineRequest checked = make_request(epoch, input);
-    checked.wait_costs = options.wait_recv_cost_stats;
-    return checked;
+    return make_request(epoch, input, options);
   });
   const auto run = [this, request, timeout, previous_event = options.previous_event, stream = capture(options.stream)] {
     or_refuse({request.epoch}, "combine", timeout, [&] {
@@ -244,6 +269,29 @@ CombineOutput Buffer::Impl::combine(const CombineInput& input, const OperationOp
   return output;
 }
 
+/// Such combines are ordered by their calls, so they begin in them.
+CombineOutput Buffer::Impl::combine_on_device(const CombineInput& input, const OperationOptions& options) {
+  const std::uint64_t epoch = next_epoch("combine");
+  const Milliseconds timeout = timeout_of(options);
+  const auto request = or_refuse({epoch, OperationMode::kWorstCase, options.stream}, "combine", timeout, [&] {
+    hooks_.check_dropped();
+    check_options(options, limits_);
+    await_start_on_device(options);
+    check_handle(input.handle);
+    input.handle.state()->completion.wait();
+    return make_request(epoch, input, options);
+  });
+  const std::shared_ptr<backend::ReceiveOperation> operation = backend_->send_combine(request, Deadline(timeout));
+  const auto receive = [operation, timeout] { operation->receive(Deadline(timeout)); };
+  CombineOutput output{request.out, request.out_weights, Event()};
+  if (options.completion != Completion::kAsynchronous) {
+    receive();
+  } else {
+    output.event = worker_.run(receive);
+  }
+  return output;
+}
+
 void Buffer::Impl::check_handle(const DispatchHandle& handle) const {
   require(handle.defined(), "the handle is empty: it must come from a dispatch");
   require(handle.state()->buffer_id == buffer_id_, "the handle belongs to another buffer");
@@ -258,7 +306,9 @@ Tensor Buffer::Impl::combine_input(const DispatchHandle& handle, std::int64_t hi
     require(hidden >= 1, "hidden is {}, at least 1 is allowed", hidden);
     require(dtype == DataType::kBfloat16 || dtype == DataType::kFloat32, "dtype {}, bfloat16 or float32 is allowed",
             name_of(dtype));
-    return backend_->allocate(dtype, std::array{handle.num_recv_rows(), hidden});
+    const std::array shape{handle.num_recv_rows(), hidden};
+    if (auto tensor = backend_->allocate_for(handle.state()->memory, dtype, shape, false)) return *std::move(tensor);
+    return backend_->allocate(dtype, shape);
   } catch (const Error& error) {
     throw named(error, "combine_input");
   }

@@ -1,6 +1,7 @@
 // What is behind a Buffer: arguments are checked here, epochs are given out, and the backend moves the rows.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -65,14 +66,26 @@ class Buffer::Impl {
   auto or_refuse(const backend::Refusal& refusal, std::string_view operation, Milliseconds timeout, Body body);
   [[nodiscard]] Error named(const std::exception& error, std::string_view operation) const;
 
+  /// Does an operation with that handle, or one with a worst case, go without the host?
+  [[nodiscard]] bool is_on_device(const DispatchHandle& handle) const noexcept;
+  [[nodiscard]] bool is_on_device(const DispatchInput& input) const noexcept;
   void check_not_captured(const OperationOptions& options) const;
   /// An operation starts after previous_event and after what the caller has queued on its stream.
   void await_start(const OperationOptions& options);
-  [[nodiscard]] backend::DispatchRequest make_request(std::uint64_t epoch, const DispatchInput& input);
-  [[nodiscard]] backend::DispatchRequest make_request(std::uint64_t epoch, const CachedDispatchInput& input);
-  [[nodiscard]] backend::CombineRequest make_request(std::uint64_t epoch, const CombineInput& input);
-  [[nodiscard]] DispatchOutput run_dispatch(const backend::DispatchRequest& request, const OperationOptions& options,
-                                            double layout_us);
+  /// The same for one that goes without the host: in the order of its stream if it is queued there.
+  void await_start_on_device(const OperationOptions& options);
+  [[nodiscard]] backend::DispatchRequest make_request(std::uint64_t epoch, const DispatchInput& input,
+                                                      const OperationOptions& options);
+  [[nodiscard]] backend::DispatchRequest make_request(std::uint64_t epoch, const CachedDispatchInput& input,
+                                                      const OperationOptions& options);
+  [[nodiscard]] backend::CombineRequest make_request(std::uint64_t epoch, const CombineInput& input,
+                                                     const OperationOptions& options);
+  template <class Input>
+  [[nodiscard]] DispatchOutput run_dispatch(std::string_view name, const Input& input, bool is_on_device,
+                                            const OperationOptions& options);
+  [[nodiscard]] DispatchOutput finish_dispatch(const backend::DispatchRequest& request, const OperationOptions& options,
+                                               double layout_us);
+  [[nodiscard]] CombineOutput combine_on_device(const CombineInput& input, const OperationOptions& options);
   [[nodiscard]] backend::LowLatencyDispatchRequest make_request(std::uint64_t epoch,
                                                                 const LowLatencyDispatchInput& input,
                                                                 const OperationOptions& options);
@@ -84,7 +97,9 @@ class Buffer::Impl {
                                      const OperationOptions& options);
   /// The options with kStream where the host cannot wait.
   [[nodiscard]] OperationOptions completed(const OperationOptions& options) const;
-  [[nodiscard]] Tensor allocate_combined(const LowLatencyHandle::State& handle, Completion completion);
+  /// For what a combine returns. `memory` is that of its handle.
+  [[nodiscard]] Tensor allocate_combined(const std::shared_ptr<void>& memory, DataType dtype,
+                                         std::array<std::int64_t, 2> shape, Completion completion);
   /// Runs the second half now, on the worker, or when the hook is called.
   void receive(const std::shared_ptr<backend::ReceiveOperation>& operation, std::string_view name, std::uint64_t epoch,
                const OperationOptions& options, Event& event, ReceiveHook& hook);

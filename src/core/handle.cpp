@@ -26,6 +26,11 @@ const DispatchHandle::State& completed(const std::shared_ptr<const DispatchHandl
   return *state;
 }
 
+DispatchHandle::State::Counts counts_of(const DispatchHandle::State& state) {
+  if (state.fetch_counts) return state.fetch_counts();
+  return {state.counts, state.num_tokens_of};
+}
+
 Tensor on_host(const DispatchHandle::State& state, const Tensor& tensor) {
   return state.copy_to_host ? state.copy_to_host(tensor) : tensor;
 }
@@ -48,30 +53,34 @@ Tensor to_tensor(std::vector<std::int32_t> values, std::initializer_list<std::in
 }  // namespace
 
 std::int64_t DispatchHandle::num_tokens() const { return checked(state_).num_tokens; }
-std::int64_t DispatchHandle::num_recv_tokens() const { return completed(state_).num_recv_tokens(); }
+std::int64_t DispatchHandle::num_recv_tokens() const {
+  const State& state = completed(state_);
+  return state.is_on_device() ? counts_of(state).rows.num_recv(state.rank) : state.num_recv_tokens();
+}
 std::int64_t DispatchHandle::num_recv_rows() const { return checked(state_).num_recv_rows; }
 Tensor DispatchHandle::recv_src_idx() const { return completed(state_).recv_src_idx; }
 
 Tensor DispatchHandle::rank_prefix_matrix() const {
   const State& state = completed(state_);
   const std::int64_t num_ranks = state.counts.num_ranks();
-  return to_tensor(plan::rank_prefix_matrix(state.counts), {num_ranks, num_ranks});
+  return to_tensor(plan::rank_prefix_matrix(counts_of(state).rows), {num_ranks, num_ranks});
 }
 
 ParityMatrices DispatchHandle::parity_matrices(int num_channels) const {
   require(num_channels >= 1, "{} channels, at least 1 is allowed", num_channels);
   const State& state = completed(state_);
   const int num_ranks = state.counts.num_ranks();
+  const State::Counts counts = counts_of(state);
   const Tensor src_idx = on_host(state, state.recv_src_idx);
   const std::span<const std::int32_t> received(src_idx.data_as<std::int32_t>(),
-                                               static_cast<std::size_t>(state.num_recv_tokens()));
+                                               static_cast<std::size_t>(counts.rows.num_recv(state.rank)));
   const plan::RouteTable route = route_of(state);
   ParityMatrices result;
   result.rank_prefix_matrix = rank_prefix_matrix();
   result.channel_prefix_matrix =
       to_tensor(plan::channel_prefix_matrix(route, num_ranks, num_channels), {num_ranks, num_channels});
   result.recv_channel_prefix_matrix =
-      to_tensor(plan::recv_channel_prefix_matrix(received, state.counts, state.rank, state.num_tokens_of, num_channels),
+      to_tensor(plan::recv_channel_prefix_matrix(received, counts.rows, state.rank, counts.num_tokens_of, num_channels),
                 {num_ranks, num_channels});
   result.recv_src_idx = state.recv_src_idx;
   result.is_token_in_rank = state.is_token_in_rank;

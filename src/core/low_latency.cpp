@@ -76,7 +76,9 @@ backend::LowLatencyCombineRequest Buffer::Impl::make_request(std::uint64_t epoch
   request.stream = options.stream;
   request.x = input.x;
   request.topk_weights = input.topk_weights;
-  request.out = input.out ? *input.out : allocate_combined(handle, options.completion);
+  request.out = input.out ? *input.out
+                          : allocate_combined(handle.memory, DataType::kBfloat16,
+                                              std::array{handle.num_tokens, handle.hidden}, options.completion);
   request.wait_costs = options.wait_recv_cost_stats;
   request.use_logfmt = input.use_logfmt;
   request.zero_copy = input.zero_copy;
@@ -84,13 +86,12 @@ backend::LowLatencyCombineRequest Buffer::Impl::make_request(std::uint64_t epoch
   return request;
 }
 
-Tensor Buffer::Impl::allocate_combined(const LowLatencyHandle::State& handle, Completion completion) {
-  const std::array shape{handle.num_tokens, handle.hidden};
-  if (auto tensor = backend_->allocate_for(handle, DataType::kBfloat16, shape, false)) return *std::move(tensor);
-  // Slabs are given back in the order of low-latency operations, other memory in that of the buffer's own stream.
+Tensor Buffer::Impl::allocate_combined(const std::shared_ptr<void>& memory, DataType dtype,
+                                       std::array<std::int64_t, 2> shape, Completion completion) {
+  if (auto tensor = backend_->allocate_for(memory, dtype, shape, false)) return *std::move(tensor);
+  // Slabs are given back in the order of the device's operations, other memory in that of the buffer's own stream.
   const bool is_local = limits_.device.type == DeviceType::kHost || is_awaited(completion);
-  return is_local ? local_device_->allocate(DataType::kBfloat16, shape)
-                  : backend_->allocate(DataType::kBfloat16, shape);
+  return is_local ? local_device_->allocate(dtype, shape) : backend_->allocate(dtype, shape);
 }
 
 OperationOptions Buffer::Impl::completed(const OperationOptions& options) const {
@@ -167,7 +168,7 @@ Tensor Buffer::Impl::next_combine_buffer(const LowLatencyHandle& handle) {
     check_handle(handle);
     const std::int64_t local = local_experts_unchecked(handle.num_experts());
     const std::array shape{local, topology_.num_ranks * handle.state()->max_tokens, handle.hidden()};
-    const auto special = backend_->allocate_for(*handle.state(), DataType::kBfloat16, shape, true);
+    const auto special = backend_->allocate_for(handle.state()->memory, DataType::kBfloat16, shape, true);
     Tensor tensor = special ? *special : backend_->allocate(DataType::kBfloat16, shape);
     combine_buffers_.add(tensor, handle.state()->epoch);
     return tensor;

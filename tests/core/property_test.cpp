@@ -13,14 +13,13 @@ namespace {
 class WorldsAsThreads : public ::testing::Test {
  public:
   WorldsAsThreads(int num_ranks, std::vector<std::uint64_t> seeds)
-      : group_{num_ranks, std::move(seeds), buffer_options_for(num_ranks), place_} {}
+      : group_{num_ranks, std::move(seeds), buffer_options_for(num_ranks)} {}
 
   void TestBody() override {
     for (const std::string& failure : run_worlds_as_threads(group_)) ADD_FAILURE() << failure;
   }
 
  private:
-  TensorPlace place_;
   WorldGroup group_;
 };
 

@@ -29,9 +29,12 @@ class ThreadGroup {
 
  private:
   void run_rank(const std::shared_ptr<Bootstrap>& bootstrap) {
+    std::unique_ptr<TensorPlace> place;
     std::unique_ptr<Buffer> buffer;
-    guarded(bootstrap->rank(), "making the buffer",
-            [&] { buffer = std::make_unique<Buffer>(bootstrap, group_.options); });
+    guarded(bootstrap->rank(), "making the buffer", [&] {
+      place = group_.make_place();
+      buffer = std::make_unique<Buffer>(bootstrap, group_.options);
+    });
     for (const std::uint64_t seed : group_.seeds) {
       if (bootstrap->rank() == 0) {
         guarded(0, "seed " + std::to_string(seed), [&] { world_ = make_random_world(seed); });
@@ -39,7 +42,7 @@ class ThreadGroup {
       barrier_.arrive_and_wait();
       if (has_failed_) return;
       guarded(bootstrap->rank(), world_.description(), [&] {
-        for (const std::string& line : run_world(*buffer, world_, world_, group_.place)) {
+        for (const std::string& line : run_world(*buffer, world_, world_, *place)) {
           fail(bootstrap->rank(), world_.description(), line);
         }
       });
@@ -74,12 +77,13 @@ class ThreadGroup {
 
 /// Each rank makes the worlds and what the oracle says of them for itself.
 void run_rank_process(const WorldGroup& group, const std::shared_ptr<Bootstrap>& bootstrap) {
+  const std::unique_ptr<TensorPlace> place = group.make_place();
   Buffer buffer(bootstrap, group.options);
   for (const std::uint64_t seed : group.seeds) {
     const RandomWorld world = make_random_world(seed);
     std::string text;
     try {
-      for (const std::string& line : run_world(buffer, world, world, group.place)) text += "\n  " + line;
+      for (const std::string& line : run_world(buffer, world, world, *place)) text += "\n  " + line;
     } catch (const std::exception& error) {
       text += std::string("\n  ") + error.what();
     }

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -16,7 +18,8 @@ struct WorldGroup {
   int num_ranks = 1;
   std::vector<std::uint64_t> seeds;
   BufferOptions options;
-  const TensorPlace& place;
+  /// Where a rank's tensors live; each rank has its own.
+  std::function<std::unique_ptr<TensorPlace>()> make_place = [] { return std::make_unique<TensorPlace>(); };
 };
 
 /// Ranks as threads; returns what went wrong in the first world in which something did.

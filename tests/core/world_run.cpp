@@ -33,7 +33,7 @@ class RankRun {
     std::vector<DispatchOutput> outputs;
     for (int i = 0; i < world_.num_dispatches; ++i) outputs.push_back(dispatch());
     for (const DispatchOutput& output : outputs) {
-      output.event.wait();
+      await(output.event);
       checks_.check(output);
     }
     checks_.check(outputs.front().handle, static_cast<int>(draw_.between(1, 20)));
@@ -53,9 +53,14 @@ class RankRun {
  private:
   OperationOptions draw_options() {
     OperationOptions options;
-    if (draw_.chance(60)) return options;
+    options.stream = place_.stream();
+    if (draw_.chance(50)) return options;
+    if (draw_.chance(30)) {
+      options.completion = Completion::kStream;
+      return options;
+    }
     options.completion = Completion::kAsynchronous;
-    if (draw_.chance(50)) options.previous_event = buffer_.capture();
+    if (draw_.chance(50)) options.previous_event = buffer_.capture(options.stream);
     if (options.previous_event && draw_.chance(50)) options.allocation = Allocation::kCommunicationStream;
     return options;
   }
@@ -108,7 +113,7 @@ class RankRun {
     input.x_scales = make_scales(world_.cached->scales, again.scales);
     input.handle = handle;
     DispatchOutput output = buffer_.dispatch(input, draw_options());
-    output.event.wait();
+    await(output.event);
     checks_.check_cached(output);
     return output;
   }
@@ -149,8 +154,13 @@ class RankRun {
     CombineInput input = make_combine_input(handle, received);
     const CombineOutput output = buffer_.combine(input, draw_options());
     input = {};  // an operation keeps alive what it still needs
-    output.event.wait();
+    await(output.event);
     checks_.check(output);
+  }
+
+  void await(const Event& event) const {
+    event.wait();
+    place_.synchronize();
   }
 
   /// On any rank: one without tokens has an empty bias where others have rows.

@@ -15,7 +15,12 @@ std::int64_t row_stride_bytes(const Tensor& tensor) {
 
 void Combine::copy_rows(const Tensor& from, const Tensor& to, const Deadline& deadline) {
   device::CopyArgs args;
-  args.num_rows = from.size(0);
+  args.rows = {.num_rows = from.size(0)};
+  if (from.data() == request().x.data()) {
+    const plan::CountMatrix& counts = request().handle->counts;
+    args.rows.skip_begin = counts.row_begin(group().rank(), group().rank());  // this rank reads its own where they are
+    args.rows.skip_count = counts.at(group().rank(), group().rank());
+  }
   args.row_bytes = from.size(1) * static_cast<std::int64_t>(size_of(from.dtype()));
   args.from = from.data_as<std::byte>();
   args.stride = row_stride_bytes(from);
@@ -68,9 +73,11 @@ device::Contributor Combine::contributor(int rank) const {
   const Contribution& announced = contribution(rank);
   const std::int64_t first_row = request().handle->counts.row_begin(group().rank(), rank);
   const std::byte* const window = node_.data(rank);
+  const Tensor& own = request().x;
+  const bool is_own = rank == group().rank();
   device::Contributor from;
-  from.stride = static_cast<std::int64_t>(announced.x_stride);
-  from.x = window + announced.x_offset + first_row * from.stride;
+  from.stride = is_own ? row_stride_bytes(own) : static_cast<std::int64_t>(announced.x_stride);
+  from.x = (is_own ? own.data_as<std::byte>() : window + announced.x_offset) + first_row * from.stride;
   if (request().topk_weights) {
     from.weights =
         reinterpret_cast<const float*>(window + announced.weights_offset) + first_row * request().topk_weights->size(1);

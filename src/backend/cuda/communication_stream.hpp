@@ -33,6 +33,9 @@ class CommunicationStream : public std::enable_shared_from_this<CommunicationStr
   /// Memory of the device, used again in the stream's order. Contents undefined. Throws kCapacity.
   [[nodiscard]] Tensor allocate(DataType dtype, std::span<const std::int64_t> shape);
 
+  /// A copy in host memory, in the stream's order; waits for it. REQUIRES: contiguous.
+  [[nodiscard]] Tensor copy_to_host(const Tensor& tensor) const;
+
   /// A flag that no other kernel writes until it is given back.
   struct Ticket {
     std::size_t flag = 0;

@@ -6,12 +6,17 @@
 #include "backend/cuda/dispatch.hpp"
 #include "backend/cuda/low_latency_combine.hpp"
 #include "backend/cuda/low_latency_dispatch.hpp"
+#include "backend/cuda/worst_case_combine.hpp"
+#include "backend/cuda/worst_case_dispatch.hpp"
 #include "base/error.hpp"
 
 namespace crossdock::cuda {
 
 std::unique_ptr<backend::DispatchOperation> CudaBackend::start_dispatch(const backend::DispatchRequest& request,
                                                                         const Deadline& deadline) {
+  if (request.num_worst_tokens ? keeps_counts_on_device() : request.handle->is_on_device()) {
+    return send<WorstCaseDispatch>(request, deadline);
+  }
   auto operation = std::make_unique<Dispatch>(node_, request);
   node_->group->guarded([&] { operation->start(deadline); });
   return operation;
@@ -24,8 +29,8 @@ Buffer::PhaseTimes CudaBackend::combine(const backend::CombineRequest& request, 
 }
 
 template <class Operation, class Request>
-std::shared_ptr<Operation> CudaBackend::send(const Request& request, const Deadline& deadline) {
-  auto operation = std::make_shared<Operation>(node_, request);
+std::unique_ptr<Operation> CudaBackend::send(const Request& request, const Deadline& deadline) {
+  auto operation = std::make_unique<Operation>(node_, request);
   // Windows of the host take no part in it.
   node_->group->signals.retire(request.epoch);
   try {
@@ -39,6 +44,11 @@ std::shared_ptr<Operation> CudaBackend::send(const Request& request, const Deadl
   return operation;
 }
 
+std::shared_ptr<backend::ReceiveOperation> CudaBackend::send_combine(const backend::CombineRequest& request,
+                                                                     const Deadline& deadline) {
+  return send<WorstCaseCombine>(request, deadline);
+}
+
 std::shared_ptr<backend::LowLatencyDispatchOperation> CudaBackend::send_low_latency_dispatch(
     backend::LowLatencyDispatchRequest request, const Deadline& deadline) {
   return send<LowLatencyDispatch>(request, deadline);
@@ -50,7 +60,9 @@ std::shared_ptr<backend::ReceiveOperation> CudaBackend::send_low_latency_combine
 }
 
 void CudaBackend::refuse(const backend::Refusal& refusal, const Error& reason, const Deadline& deadline) {
-  if (refusal.mode == OperationMode::kThroughput) return HostBackend::refuse(refusal, reason, deadline);
+  const bool is_on_device = refusal.mode == OperationMode::kLowLatency ||
+                            (refusal.mode == OperationMode::kWorstCase && keeps_counts_on_device());
+  if (!is_on_device) return HostBackend::refuse(refusal, reason, deadline);
   node_->group->signals.retire(refusal.epoch);
   node_->queue->refuse(refusal.stream, reason, deadline.timeout());
 }
@@ -66,10 +78,10 @@ void CudaBackend::set_masked(int rank, bool masked, std::uint64_t next) {
   node_->queue->set_masks(bits);
 }
 
-std::optional<Tensor> CudaBackend::allocate_for(const LowLatencyHandle::State& handle, DataType dtype,
+std::optional<Tensor> CudaBackend::allocate_for(const std::shared_ptr<void>& memory, DataType dtype,
                                                 std::span<const std::int64_t> shape, bool is_read_by_others) {
-  if (!handle.memory) return std::nullopt;
-  auto& slabs = *std::static_pointer_cast<CaptureSlabs>(handle.memory);
+  if (!memory) return std::nullopt;
+  auto& slabs = *std::static_pointer_cast<CaptureSlabs>(memory);
   const auto use = is_read_by_others ? host::SlabUse::kStaged : host::SlabUse::kResult;
   if (auto tensor = slabs.try_allocate(*node_->group->arena, dtype, shape, use)) return tensor;
   return node_->group->allocate(dtype, shape);  // throws

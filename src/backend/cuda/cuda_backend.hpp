@@ -16,6 +16,9 @@ class CudaBackend final : public host::HostBackend {
   [[nodiscard]] std::unique_ptr<backend::DispatchOperation> start_dispatch(const backend::DispatchRequest& request,
                                                                            const Deadline& deadline) override;
   Buffer::PhaseTimes combine(const backend::CombineRequest& request, const Deadline& deadline) override;
+  [[nodiscard]] bool keeps_counts_on_device() const noexcept override { return node_->counts_on_device; }
+  [[nodiscard]] std::shared_ptr<backend::ReceiveOperation> send_combine(const backend::CombineRequest& request,
+                                                                        const Deadline& deadline) override;
   [[nodiscard]] std::shared_ptr<backend::LowLatencyDispatchOperation> send_low_latency_dispatch(
       backend::LowLatencyDispatchRequest request, const Deadline& deadline) override;
   [[nodiscard]] std::shared_ptr<backend::ReceiveOperation> send_low_latency_combine(
@@ -23,14 +26,15 @@ class CudaBackend final : public host::HostBackend {
   void refuse(const backend::Refusal& refusal, const Error& reason, const Deadline& deadline) override;
   void set_masked(int rank, bool masked, std::uint64_t next) override;
   [[nodiscard]] Tensor allocate(DataType dtype, std::span<const std::int64_t> shape) override;
-  [[nodiscard]] std::optional<Tensor> allocate_for(const LowLatencyHandle::State& handle, DataType dtype,
+  [[nodiscard]] std::optional<Tensor> allocate_for(const std::shared_ptr<void>& memory, DataType dtype,
                                                    std::span<const std::int64_t> shape,
                                                    bool is_read_by_others) override;
   [[nodiscard]] std::size_t arena_bytes_free() const override;
 
  private:
+  /// Queues an operation that goes without the host.
   template <class Operation, class Request>
-  [[nodiscard]] std::shared_ptr<Operation> send(const Request& request, const Deadline& deadline);
+  [[nodiscard]] std::unique_ptr<Operation> send(const Request& request, const Deadline& deadline);
   [[nodiscard]] int rank() const noexcept { return node_->group->rank(); }
 
   std::shared_ptr<const Node> node_;

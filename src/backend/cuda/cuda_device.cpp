@@ -1,7 +1,6 @@
 #include "backend/cuda/cuda_device.hpp"
 
 #include <array>
-#include <vector>
 
 #include "backend/cuda/cuda_error.hpp"
 #include "backend/cuda/device_guard.hpp"
@@ -9,21 +8,6 @@
 #include "base/error.hpp"
 
 namespace crossdock::cuda {
-
-namespace {
-
-/// REQUIRES: contiguous.
-Tensor copy_to_host(const CommunicationStream& stream, const Tensor& tensor) {
-  const DeviceGuard guard(stream.device().index);
-  auto memory = std::make_shared<std::vector<std::byte>>(std::max<std::size_t>(tensor.num_bytes(), 1));
-  check(cudaMemcpyAsync(memory->data(), tensor.data(), tensor.num_bytes(), cudaMemcpyDeviceToHost, stream.get()),
-        "a copy for the host");
-  check(cudaStreamSynchronize(stream.get()), "a copy for the host");
-  std::byte* const data = memory->data();
-  return Tensor::own(std::move(memory), data, tensor.dtype(), tensor.shape());
-}
-
-}  // namespace
 
 CudaDevice::CudaDevice(std::shared_ptr<CommunicationStream> stream, int num_ranks, const BufferOptions& options)
     : stream_(std::move(stream)), num_ranks_(num_ranks), timeout_(options.timeout) {
@@ -113,7 +97,7 @@ DispatchLayout CudaDevice::compute_layout(const Tensor& topk_idx, int num_expert
 
 void CudaDevice::plan(const DispatchInput& input, DispatchHandle::State& state) {
   const DeviceGuard guard(stream_->device().index);
-  state.copy_to_host = [stream = stream_](const Tensor& tensor) { return copy_to_host(*stream, tensor); };
+  state.copy_to_host = [stream = stream_](const Tensor& tensor) { return stream->copy_to_host(tensor); };
   const std::array shape{state.num_tokens, std::int64_t{num_ranks_}};
   // One allocation for both tables: each costs a call to the driver.
   const std::int64_t entries = state.num_tokens * num_ranks_;

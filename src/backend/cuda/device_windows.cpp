@@ -116,8 +116,13 @@ DeviceGroup exchange_device_windows(Bootstrap& bootstrap, int device, const Wind
     }
   });
   static_cast<void>(gather(bootstrap, mine, deadline));  // also a barrier: no rank needs another's pointer any more
-  const auto shares = [&](const Offer& offer) { return std::memcmp(&offer.uuid, &mine.uuid, sizeof(mine.uuid)) == 0; };
-  return {std::move(windows), static_cast<int>(std::ranges::count_if(offers, shares))};
+  const auto sharers_of = [&](const Offer& one) {
+    return static_cast<int>(std::ranges::count_if(
+        offers, [&](const Offer& other) { return std::memcmp(&other.uuid, &one.uuid, sizeof(one.uuid)) == 0; }));
+  };
+  int most_sharers = 1;
+  for (const Offer& offer : offers) most_sharers = std::max(most_sharers, sharers_of(offer));
+  return {std::move(windows), sharers_of(mine), most_sharers};
 }
 
 }  // namespace crossdock::cuda

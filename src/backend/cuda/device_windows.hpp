@@ -15,7 +15,8 @@ using DeviceWindows = std::vector<std::shared_ptr<DeviceMemory>>;  ///< [R]
 
 struct DeviceGroup {
   DeviceWindows windows;
-  int num_sharers = 1;  ///< ranks whose device is this rank's
+  int num_sharers = 1;   ///< ranks whose device is this rank's
+  int most_sharers = 1;  ///< of any device
 };
 
 struct WindowBytes {

@@ -2,6 +2,10 @@
 
 #include "backend/cuda/cuda_backend.hpp"
 #include "backend/cuda/cuda_device.hpp"
+#include "backend/cuda/device/copy.hpp"
+#include "backend/cuda/device/reduce.hpp"
+#include "backend/cuda/device/send.hpp"
+#include "backend/cuda/device/worst_case.hpp"
 #include "backend/cuda/node.hpp"
 #include "backend/cuda/stream_event.hpp"
 #include "backend/host/window_exchange.hpp"
@@ -12,6 +16,9 @@ namespace crossdock::cuda {
 namespace {
 
 constexpr std::size_t kPageBytes = 4096;
+/// Ranks of one device whose kernels may wait for each other: as threads of a process each needs connections of its own to
+/// the device, of which there are 32.
+constexpr int kMostSharers = 8;
 
 /// The host's window holds records and signals only.
 BufferOptions control_options(BufferOptions options) {
@@ -41,6 +48,13 @@ Parts make_parts(Bootstrap& bootstrap, const BufferOptions& options) {
     const DeviceGuard guard(options.device.index);
     check(device::load_low_latency_dispatch(), "loading kernels");
     check(device::load_low_latency_combine(), "loading kernels");
+    check(device::load_layout(), "loading kernels");
+    check(device::load_send(), "loading kernels");
+    check(device::load_copy(), "loading kernels");
+    check(device::load_reduce(), "loading kernels");
+    check(device::load_worst_case(), "loading kernels");
+    node->count_scratch = std::make_unique<CountScratch>(static_cast<std::size_t>(num_ranks),
+                                                         static_cast<std::size_t>(options.max_experts));
   }
   node->control_bytes = device::ControlLayout(num_ranks, options.max_experts).bytes();
   DeviceGroup devices =
@@ -51,6 +65,7 @@ Parts make_parts(Bootstrap& bootstrap, const BufferOptions& options) {
       std::make_shared<host::Arena>(own, own->data() + node->control_bytes, arena_bytes, node->stream->device());
   node->queue = std::make_unique<LowLatencyQueue>(node->group, node->windows, node->stream, options.max_experts,
                                                   devices.num_sharers);
+  node->counts_on_device = devices.most_sharers <= kMostSharers;
   return {std::move(local_device), std::make_unique<CudaBackend>(std::move(node))};
 }
 

@@ -14,7 +14,15 @@ using device::LowLatencyKind;
 using device::Obstacle;
 
 std::string_view name_of(LowLatencyKind kind) {
-  return kind == LowLatencyKind::kDispatch ? "low_latency_dispatch" : "low_latency_combine";
+  switch (kind) {
+    case LowLatencyKind::kDispatch: return "low_latency_dispatch";
+    case LowLatencyKind::kCombine: return "low_latency_combine";
+    case LowLatencyKind::kWorstCaseDispatch: return "dispatch";
+    case LowLatencyKind::kCachedDispatch: return "cached dispatch";
+    case LowLatencyKind::kWorstCaseCombine: return "combine";
+    case LowLatencyKind::kRefused: break;
+  }
+  return "a refused operation";
 }
 
 host::OperationKind operation_of(LowLatencyKind kind) {
@@ -22,6 +30,9 @@ host::OperationKind operation_of(LowLatencyKind kind) {
     case LowLatencyKind::kDispatch: return host::OperationKind::kLowLatencyDispatch;
     case LowLatencyKind::kCombine: return host::OperationKind::kLowLatencyCombine;
     case LowLatencyKind::kRefused: return host::OperationKind::kRefused;
+    case LowLatencyKind::kWorstCaseDispatch: return host::OperationKind::kDispatch;
+    case LowLatencyKind::kCachedDispatch: return host::OperationKind::kCachedDispatch;
+    case LowLatencyKind::kWorstCaseCombine: return host::OperationKind::kCombine;
   }
   return host::OperationKind::kNone;
 }
@@ -36,6 +47,11 @@ host::Announcement announcement_of(const device::Record& record) {
   announcement.handle_epoch = record.handle_epoch;
   announcement.max_tokens = record.max_tokens;
   announcement.row_format = record.format;
+  announcement.dtype = record.dtypes & 0xFFU;
+  announcement.scale_dtype = record.dtypes >> 8U;
+  announcement.num_scales = record.num_scales;
+  announcement.has_worst_tokens = record.kind == LowLatencyKind::kWorstCaseDispatch ? 1 : 0;
+  announcement.has_weights = record.kind == LowLatencyKind::kWorstCaseCombine && record.num_topk >= 0 ? 1 : 0;
   return announcement;
 }
 
@@ -51,6 +67,10 @@ Error obstacle_error(const device::Failure& failure, const FailureContext& conte
     case Obstacle::kTooManyRows:
       return error(fmt::format("more than {} rows for expert {}: a token names it twice, and there is no room for that",
                                theirs.max_tokens, theirs.detail[0]));
+    case Obstacle::kBadLayout:
+      return error(fmt::format("num_tokens_per_rank says {} tokens for rank {}, but is_token_in_rank has {}",
+                               theirs.detail[1] >> 32, theirs.detail[0],
+                               static_cast<std::int32_t>(theirs.detail[1] & 0xFFFFFFFF)));
     case Obstacle::kRefused:
     case Obstacle::kNone: break;
   }
@@ -84,6 +104,11 @@ Error error_of(const device::Failure& failure, const FailureContext& context) {
     case FailureKind::kGone: return error(ErrorCode::kPeerLost, fmt::format("rank {} died or left", failure.rank));
     case FailureKind::kObstacle: return obstacle_error(failure, context).with_rank(failure.rank);
     case FailureKind::kMismatch: return mismatch_error(failure, context).with_rank(failure.rank);
+    case FailureKind::kOverflow:
+      return make_error(ErrorCode::kCapacity,
+                        "dispatch: rank {} would receive {} tokens, but num_worst_tokens is {} there", failure.rank,
+                        failure.detail, failure.theirs.extent)
+          .with_rank(failure.rank);
     case FailureKind::kBroken:
     case FailureKind::kNone: break;
   }

@@ -274,6 +274,17 @@ void LowLatencyQueue::abandon(const Launch& launch, const Tensor& epoch) {
   note_launched(launch);
 }
 
+Tensor LowLatencyQueue::copy_to_host(const Tensor& tensor) {
+  const DeviceGuard guard(stream_->device().index);
+  Launch launch;
+  launch.stream = stream_->get();
+  {
+    const std::lock_guard lock(mutex_);
+    order(launch);
+  }
+  return stream_->copy_to_host(tensor);
+}
+
 void LowLatencyQueue::set_masks(std::uint64_t masked) {
   const DeviceGuard guard(stream_->device().index);
   Launch launch;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "backend/cuda/communication_stream.hpp"
+#include "backend/cuda/count_scratch.hpp"
 #include "backend/cuda/device_guard.hpp"
 #include "backend/cuda/device_windows.hpp"
 #include "backend/cuda/low_latency_queue.hpp"
@@ -22,7 +23,9 @@ struct Node {
   DeviceWindows windows;
   std::shared_ptr<CommunicationStream> stream;
   std::unique_ptr<LowLatencyQueue> queue;
-  std::size_t control_bytes = 0;  ///< of a window, before the arena
+  std::unique_ptr<CountScratch> count_scratch;
+  std::size_t control_bytes = 0;   ///< of a window, before the arena
+  bool counts_on_device = false;  ///< see Backend::keeps_counts_on_device
 
   /// Where a rank's window begins, with what the ranks of low-latency mode say to each other.
   [[nodiscard]] std::byte* window(int rank) const noexcept { return windows[static_cast<std::size_t>(rank)]->data(); }

@@ -65,10 +65,19 @@ void write_on(cudaStream_t stream, const Tensor& tensor, std::span<const std::by
   check(cudaStreamSynchronize(stream));
 }
 
+/// Giving memory back to the system waits for the device, so for kernels of other ranks that may wait for this one.
+void keep_freed_memory() {
+  cudaMemPool_t pool = nullptr;
+  check(cudaDeviceGetDefaultMemPool(&pool, kDevice.index));
+  auto keep = std::numeric_limits<std::uint64_t>::max();
+  check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep));
+}
+
 cudaStream_t native(void* stream) { return static_cast<cudaStream_t>(stream); }
 
 }  // namespace
 
+CudaPlace::CudaPlace() { keep_freed_memory(); }
 Tensor CudaPlace::place(const Tensor& tensor) const { return place_on(nullptr, tensor); }
 Tensor CudaPlace::fetch(const Tensor& tensor) const { return fetch_on(nullptr, tensor); }
 void CudaPlace::write(const Tensor& tensor, std::span<const std::byte> bytes) const {
@@ -79,11 +88,7 @@ CudaStreamPlace::CudaStreamPlace() {
   cudaStream_t stream = nullptr;
   check(cudaSetDevice(kDevice.index));
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-  // Giving memory back to the system waits for the device, so for kernels of other ranks that may wait for this one.
-  cudaMemPool_t pool = nullptr;
-  check(cudaDeviceGetDefaultMemPool(&pool, kDevice.index));
-  auto keep = std::numeric_limits<std::uint64_t>::max();
-  check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep));
+  keep_freed_memory();
   stream_ = stream;
 }
 CudaStreamPlace::~CudaStreamPlace() { static_cast<void>(cudaStreamDestroy(native(stream_))); }

@@ -8,6 +8,7 @@ namespace crossdock::testing {
 /// Device 0.
 class CudaPlace final : public TensorPlace {
  public:
+  CudaPlace();
   [[nodiscard]] Tensor place(const Tensor& tensor) const override;
   [[nodiscard]] Tensor fetch(const Tensor& tensor) const override;
   void write(const Tensor& tensor, std::span<const std::byte> bytes) const override;

@@ -1,9 +1,11 @@
-// Low-latency operations captured in a CUDA graph, which is launched again and again with other routing.
+// Operations captured in a CUDA graph, which is launched again and again with other routing.
 #include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -12,6 +14,7 @@
 #include "backend/cuda/device_probe.hpp"
 #include "backend/cuda/low_latency_worlds.hpp"
 #include "core/low_latency_run.hpp"
+#include "support/random_world.hpp"
 #include "support/ranks.hpp"
 
 namespace crossdock::testing {
@@ -134,8 +137,162 @@ TEST(CudaGraphs, LowLatencyModeIsReplayedWithChangingRouting) {
   run_as_threads(kRanks, [&](const auto& bootstrap) { GraphRank(bootstrap, worlds).run(); });
 }
 
+/// A world of rows that combine sums, with tokens on each rank.
+std::uint64_t throughput_seed() {
+  for (std::uint64_t seed = 1;; ++seed) {
+    if (num_ranks_of(seed) != kRanks) continue;
+    const RandomWorld world = make_random_world(seed);
+    const bool has_tokens = std::ranges::all_of(world.routed, [](const auto& rank) { return rank.num_recv_tokens > 4; });
+    const bool is_summed = world.x.dtype == DataType::kBfloat16 || world.x.dtype == DataType::kFloat32;
+    if (world.with_topk && world.id_dtype == DataType::kInt64 && is_summed && has_tokens) return seed;
+  }
+}
+
+/// Of equal shape, with other rows, ids and weights, and room for what any of them sends.
+std::vector<RandomWorld> throughput_worlds(int num_worlds) {
+  std::vector<RandomWorld> worlds;
+  for (int i = 0; i < num_worlds; ++i) {
+    worlds.push_back(make_random_world(throughput_seed()));
+    RandomWorld& world = worlds.back();
+    world.num_worst_tokens = 0;
+    world.routing.scale_row_bytes = 0;
+    for (auto& rank : world.routing.ranks) {
+      *world.num_worst_tokens += rank.num_tokens;
+      for (std::int64_t& id : rank.topk_idx) id = id < 0 ? id : (id + i) % world.num_experts;
+      rank.scales.clear();
+      std::rotate(rank.x.begin(), rank.x.begin() + i, rank.x.end());
+    }
+    world.expected = reference::dispatch(world.routing);
+  }
+  return worlds;
+}
+
+/// One rank of throughput mode: a dispatch of rows that are bfloat16 or float32, an expert that leaves them as they are,
+/// a second dispatch with the handle, and a combine from the arena and one from elsewhere.
+class ThroughputGraphRank {
+ public:
+  ThroughputGraphRank(const std::shared_ptr<Bootstrap>& bootstrap, const std::vector<RandomWorld>& worlds)
+      : worlds_(worlds), buffer_(bootstrap, cuda_low_latency_options()), rank_(static_cast<std::size_t>(buffer_.rank())) {
+    const auto& mine = worlds[0].routing.ranks[rank_];
+    const int num_topk = worlds[0].routing.num_topk;
+    x_ = place_.place(make_rows(worlds[0].x, mine.x));
+    ids_ = place_.place(make_matrix<std::int64_t>(DataType::kInt64, num_topk, mine.topk_idx));
+    weights_ = place_.place(make_matrix<float>(DataType::kFloat32, num_topk, mine.topk_weights));
+    outside_ = place_.place(make_rows(worlds[0].x, std::vector<std::byte>(static_cast<std::size_t>(num_rows()) *
+                                                                          worlds[0].x.row_bytes())));
+  }
+
+  void run() {
+    const auto stream = static_cast<cudaStream_t>(place_.stream().native);
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t executable = nullptr;
+    check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    for (int layer = 0; layer < kLayers; ++layer) capture_layer();
+    check(cudaStreamEndCapture(stream, &graph));
+    check(cudaGraphInstantiate(&executable, graph, 0));
+    for (const RandomWorld& world : worlds_) {
+      const auto& mine = world.routing.ranks[rank_];
+      place_.write(x_, mine.x);
+      place_.write(ids_, std::as_bytes(std::span(mine.topk_idx)));
+      check(cudaGraphLaunch(executable, stream));
+      check(cudaGraphLaunch(executable, stream));
+      place_.synchronize();
+      check_outputs(world);
+    }
+    check(cudaGraphExecDestroy(executable));
+    check(cudaGraphDestroy(graph));
+  }
+
+ private:
+  struct Layer {
+    DispatchOutput dispatched;
+    DispatchOutput again;
+    CombineOutput combined;
+    CombineOutput from_outside;
+  };
+
+  [[nodiscard]] std::int64_t num_rows() const { return *worlds_[0].num_worst_tokens; }
+
+  void copy(const Tensor& from, const Tensor& to) const {
+    check(cudaMemcpyAsync(to.data(), from.data(), from.num_bytes(), cudaMemcpyDeviceToDevice,
+                          static_cast<cudaStream_t>(place_.stream().native)));
+  }
+
+  void capture_layer() {
+    OperationOptions options;
+    options.completion = layers_.empty() ? Completion::kStream : Completion::kSynchronous;  // the same in a capture
+    options.stream = place_.stream();
+    Layer layer;
+    DispatchInput input;
+    input.x = x_;
+    input.topk_idx = ids_;
+    input.topk_weights = weights_;
+    input.num_experts = worlds_[0].num_experts;
+    input.num_worst_tokens = num_rows();
+    layer.dispatched = buffer_.dispatch(input, options);
+    const DispatchHandle& handle = layer.dispatched.handle;
+    layer.again = buffer_.dispatch(CachedDispatchInput{.x = x_, .handle = handle}, options);
+    CombineInput combine;
+    combine.handle = handle;
+    combine.x = buffer_.combine_input(handle, worlds_[0].x.columns, worlds_[0].x.dtype);
+    copy(layer.dispatched.recv_x, combine.x);
+    combine.topk_weights = layer.dispatched.recv_topk_weights;
+    layer.combined = buffer_.combine(combine, options);
+    combine.x = outside_;
+    copy(layer.dispatched.recv_x, combine.x);
+    layer.from_outside = buffer_.combine(combine, options);
+    layers_.push_back(layer);
+  }
+
+  void expect(const std::string& name, const Tensor& got, const void* expected, std::size_t bytes) const {
+    if (std::memcmp(place_.fetch(got).data(), expected, bytes) != 0) {
+      throw std::runtime_error(name + " of a graph is not the oracle's");
+    }
+  }
+
+  void check_outputs(const RandomWorld& world) const {
+    reference::CombineWorld combine{world.x.dtype, world.x.columns, world.routing.num_topk, {}};
+    for (std::size_t r = 0; r < world.expected.size(); ++r) {
+      combine.ranks.push_back({world.routing.ranks[r].num_tokens, world.expected[r].recv_x,
+                               world.expected[r].recv_topk_weights, {}, {}});
+    }
+    const auto combined = reference::combine(combine, world.expected)[rank_];
+    const reference::DispatchedRank& received = world.expected[rank_];
+    for (const Layer& layer : layers_) {
+      if (layer.dispatched.handle.num_recv_tokens() != received.num_recv_tokens) {
+        throw std::runtime_error("the handle of a graph knows another number of tokens");
+      }
+      expect("recv_x", layer.dispatched.recv_x, received.recv_x.data(), received.recv_x.size());
+      expect("recv_x of the handle", layer.again.recv_x, received.recv_x.data(), received.recv_x.size());
+      expect("recv_topk_idx", *layer.dispatched.recv_topk_idx, received.recv_topk_idx.data(),
+             received.recv_topk_idx.size() * sizeof(std::int64_t));
+      for (const CombineOutput* output : {&layer.combined, &layer.from_outside}) {
+        expect("combined_x", output->combined_x, combined.combined_x.data(), combined.combined_x.size());
+        expect("combined weights", *output->combined_topk_weights, combined.combined_topk_weights.data(),
+               combined.combined_topk_weights.size() * sizeof(float));
+      }
+    }
+  }
+
+  const std::vector<RandomWorld>& worlds_;
+  CudaStreamPlace place_;
+  Buffer buffer_;
+  std::size_t rank_;
+  Tensor x_;
+  Tensor ids_;
+  Tensor weights_;
+  Tensor outside_;
+  std::vector<Layer> layers_;
+};
+
+TEST(CudaGraphs, ThroughputModeIsReplayedWithChangingRouting) {
+  if (const std::string reason = why_no_cuda_device(); !reason.empty()) GTEST_SKIP() << reason;
+  const std::vector<RandomWorld> worlds = throughput_worlds(kWorlds);
+  run_as_threads(kRanks, [&](const auto& bootstrap) { ThroughputGraphRank(bootstrap, worlds).run(); });
+}
+
 /// They need the host. The capture goes on.
-TEST(CudaGraphs, ThroughputOperationsAreRefused) {
+TEST(CudaGraphs, WhatNeedsTheHostIsRefused) {
   if (const std::string reason = why_no_cuda_device(); !reason.empty()) GTEST_SKIP() << reason;
   run_as_threads(1, [](const std::shared_ptr<Bootstrap>& bootstrap) {
     const CudaStreamPlace place;

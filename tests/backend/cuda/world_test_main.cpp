@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <memory>
+
 #include "backend/cuda/cuda_place.hpp"
 #include "backend/cuda/device_probe.hpp"
 #include "core/property_arguments.hpp"
@@ -14,7 +16,8 @@ namespace {
 class CudaWorlds : public ::testing::Test {
  public:
   CudaWorlds(int num_ranks, std::vector<std::uint64_t> seeds, RunWorlds run, std::string why_not)
-      : group_{num_ranks, std::move(seeds), buffer_options_for(num_ranks), place_},
+      : group_{num_ranks, std::move(seeds), buffer_options_for(num_ranks),
+               [] { return std::make_unique<CudaStreamPlace>(); }},
         run_(run),
         why_not_(std::move(why_not)) {
     group_.options.device = {DeviceType::kCuda, 0};
@@ -26,7 +29,6 @@ class CudaWorlds : public ::testing::Test {
   }
 
  private:
-  CudaPlace place_;
   WorldGroup group_;
   RunWorlds run_;
   std::string why_not_;

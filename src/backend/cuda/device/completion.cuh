@@ -22,4 +22,9 @@ __device__ inline void thread_complete(const Completion& completion) {
   *static_cast<volatile std::uint64_t*>(completion.flag) = completion.value;
 }
 
+/// All threads, at the end of a kernel, if someone waits for it.
+__device__ inline void block_complete(const Completion& completion) {
+  if (completion.flag != nullptr && block_is_last(completion.blocks_ended)) thread_complete(completion);
+}
+
 }  // namespace crossdock::cuda::device

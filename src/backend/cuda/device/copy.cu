@@ -15,8 +15,9 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads, 1) copy_kernel(const __grid_constant__ CopyArgs args) {
   const std::int64_t count = args.row_bytes / static_cast<std::int64_t>(sizeof(T));
   const int pieces = static_cast<int>((count + kLoads * kWarpThreads - 1) / (kLoads * kWarpThreads));
-  for (WarpItem item(args.num_rows, pieces, kThreads); item.is_valid(); item.step()) {
-    const std::int64_t row = item.token();
+  const CopyRows rows = args.rows_on_device != nullptr ? *args.rows_on_device : args.rows;
+  for (WarpItem item(rows.num_rows - rows.skip_count, pieces, kThreads); item.is_valid(); item.step()) {
+    const std::int64_t row = item.token() < rows.skip_begin ? item.token() : item.token() + rows.skip_count;
     const std::int64_t begin =
         static_cast<std::int64_t>(item.piece()) * (kLoads * kWarpThreads) + threadIdx.x % kWarpThreads;
     const auto* from = reinterpret_cast<const T*>(args.from + row * args.stride);
@@ -31,10 +32,16 @@ __global__ void __launch_bounds__(kThreads, 1) copy_kernel(const __grid_constant
       if (begin + i * kWarpThreads < count) thread_store(to + begin + i * kWarpThreads, values[i]);
     }
   }
-  if (block_is_last(args.completion.blocks_ended)) thread_complete(args.completion);
+  block_complete(args.completion);
 }
 
 }  // namespace
+
+cudaError_t load_copy() {
+  return load_each_access([](auto access, cudaFuncAttributes& attributes) {
+    return cudaFuncGetAttributes(&attributes, copy_kernel<decltype(access)>);
+  });
+}
 
 cudaError_t launch_copy(const CopyArgs& args, int num_sms, cudaStream_t stream) {
   const int bytes = access_bytes({reinterpret_cast<std::uint64_t>(args.from), reinterpret_cast<std::uint64_t>(args.to),

@@ -10,8 +10,16 @@
 
 namespace crossdock::cuda::device {
 
-struct CopyArgs {
+/// Rows [0, num_rows) without [skip_begin, skip_begin + skip_count).
+struct CopyRows {
   std::int64_t num_rows = 0;
+  std::int64_t skip_begin = 0;
+  std::int64_t skip_count = 0;
+};
+
+struct CopyArgs {
+  CopyRows rows;
+  const CopyRows* rows_on_device = nullptr;  ///< instead of rows
   std::int64_t row_bytes = 0;
   const std::byte* from = nullptr;
   std::int64_t stride = 0;  ///< bytes from row to row of the source
@@ -19,7 +27,10 @@ struct CopyArgs {
   Completion completion;
 };
 
-/// Occupies at most `num_sms` multiprocessors.
+/// Before any rank's kernels run; see load_low_latency_dispatch.
+cudaError_t load_copy();
+
+/// Rows keep their numbers. Occupies at most `num_sms` multiprocessors.
 cudaError_t launch_copy(const CopyArgs& args, int num_sms, cudaStream_t stream);
 
 }  // namespace crossdock::cuda::device

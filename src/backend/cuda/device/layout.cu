@@ -119,7 +119,7 @@ __global__ void __launch_bounds__(kLayoutTokens) count_kernel(const __grid_const
   if (threadIdx.x != 0) return;
   *args.counts.bad_id = __ldcg(reinterpret_cast<const unsigned long long*>(args.scratch.bad_id));
   *args.scratch.bad_id = 0;
-  thread_complete(args.completion);
+  if (args.completion.flag != nullptr) thread_complete(args.completion);
 }
 
 /// First rows of this block: the sum over the blocks before it.
@@ -168,7 +168,18 @@ __global__ void __launch_bounds__(kLayoutTokens) rows_kernel(const __grid_consta
   }
 }
 
+template <typename Kernel>
+cudaError_t load(Kernel kernel) {
+  cudaFuncAttributes attributes;
+  return cudaFuncGetAttributes(&attributes, kernel);
+}
+
 }  // namespace
+
+cudaError_t load_layout() {
+  const cudaError_t error = load(count_kernel);
+  return error == cudaSuccess ? load(rows_kernel) : error;
+}
 
 int layout_blocks(std::int64_t num_tokens) {
   const std::int64_t tiles = (num_tokens + kLayoutTokens - 1) / kLayoutTokens;

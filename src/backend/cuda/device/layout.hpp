@@ -23,7 +23,7 @@ struct LayoutScratch {
   std::uint64_t* bad_id = nullptr;        ///< largest of ~(place of an id that is not allowed), 0: none
 };
 
-/// What the host reads: pinned memory.
+/// What was counted: in pinned memory if the host reads it.
 struct LayoutCounts {
   std::int32_t* per_rank = nullptr;    ///< [R]
   std::int32_t* per_expert = nullptr;  ///< [E]
@@ -54,6 +54,9 @@ struct LayoutArgs {
 
 /// Blocks that are launched for so many tokens: the size of block_counts.
 [[nodiscard]] int layout_blocks(std::int64_t num_tokens);
+
+/// Before any rank's kernels run; see load_low_latency_dispatch.
+cudaError_t load_layout();
 
 /// One pass over the ids or the membership table counts and completes; a second one, over a word per token, gives rows.
 cudaError_t launch_layout(const LayoutArgs& args, cudaStream_t stream);

@@ -9,7 +9,14 @@ namespace crossdock::cuda::device {
 /// Operations whose records a window can hold; an operation's slot is its epoch modulo this.
 inline constexpr std::uint64_t kLowLatencySlots = 16;
 
-enum class LowLatencyKind : std::uint32_t { kDispatch = 1, kCombine = 2, kRefused = 3 };
+enum class LowLatencyKind : std::uint32_t {
+  kDispatch = 1,
+  kCombine = 2,
+  kRefused = 3,
+  kWorstCaseDispatch = 4,  ///< of throughput mode, as are the following
+  kCachedDispatch = 5,
+  kWorstCaseCombine = 6,  ///< with the handle of a worst-case dispatch
+};
 
 /// Why a rank does not do its part. The others learn it from its record.
 enum class Obstacle : std::uint32_t {
@@ -17,6 +24,7 @@ enum class Obstacle : std::uint32_t {
   kRefused,      ///< its host refused the call: ControlLayout::reason of its window says why
   kBadId,        ///< detail[0]: which of [N, K]; detail[1]: the id
   kTooManyRows,  ///< detail[0]: the expert
+  kBadLayout,    ///< the caller's counts: detail[0]: a rank; detail[1]: what the caller says << 32 | what was counted
 };
 
 /// A rank's announcement of one operation, in the window of every rank.
@@ -34,13 +42,26 @@ struct alignas(16) Record {
   std::int32_t num_experts;
   std::uint32_t id_bytes;
   std::uint32_t format;
+  std::int32_t num_scales;  ///< of throughput mode, as is the dtype
+  std::uint32_t dtypes;     ///< DataType of x, and from the 8th bit on of the scales
   // Each rank's own again.
   std::uint32_t is_packed;  ///< combine: only used rows
   Obstacle obstacle;
   std::uint32_t unused;
   std::int64_t detail[2];
+  std::int64_t extent;  ///< worst-case dispatch: rows that the rank takes; combine of one: bytes from row to row
 };
-static_assert(sizeof(Record) == 112);
+static_assert(sizeof(Record) == 128);
+
+/// Where a rank of throughput mode takes what it receives, or has what it contributes: offsets from the beginning of its
+/// window.
+struct Placement {
+  std::uint64_t x;
+  std::uint64_t scales;
+  std::uint64_t topk_idx;
+  std::uint64_t topk_weights;
+  std::uint64_t src_idx;
+};
 
 /// What a rank keeps for itself.
 struct OwnState {
@@ -74,13 +95,26 @@ class ControlLayout {
   [[nodiscard]] constexpr std::size_t read(std::uint64_t slot, int rank) const {
     return reads() + (slot * num_ranks_ + static_cast<std::size_t>(rank)) * sizeof(std::uint64_t);
   }
-  /// int32 [max_experts]: selections of each expert by `rank`.
+  /// uint64: the last epoch of this slot in which `rank` has stored all its rows in this window.
+  [[nodiscard]] constexpr std::size_t sent(std::uint64_t slot, int rank) const {
+    return sents() + (slot * num_ranks_ + static_cast<std::size_t>(rank)) * sizeof(std::uint64_t);
+  }
+  /// Placement of `rank`.
+  [[nodiscard]] constexpr std::size_t placement(std::uint64_t slot, int rank) const {
+    return placements() + (slot * num_ranks_ + static_cast<std::size_t>(rank)) * sizeof(Placement);
+  }
+  /// int32 [max_experts]: selections of each expert by `rank`, in throughput mode of this window's experts only.
   [[nodiscard]] constexpr std::size_t counts(std::uint64_t slot, int rank) const {
     return all_counts() + (slot * num_ranks_ + static_cast<std::size_t>(rank)) * max_experts_ * sizeof(std::int32_t);
   }
+  /// int32 [R]: rows that `rank` sends to each rank, in throughput mode.
+  [[nodiscard]] constexpr std::size_t rank_counts(std::uint64_t slot, int rank) const {
+    return all_rank_counts() +
+           (slot * num_ranks_ + static_cast<std::size_t>(rank)) * num_ranks_ * sizeof(std::int32_t);
+  }
   /// Text: why this window's rank refused the operation.
   [[nodiscard]] constexpr std::size_t reason(std::uint64_t slot) const {
-    return all_counts() + kLowLatencySlots * num_ranks_ * max_experts_ * sizeof(std::int32_t) + slot * kReasonBytes;
+    return all_rank_counts() + kLowLatencySlots * num_ranks_ * num_ranks_ * sizeof(std::int32_t) + slot * kReasonBytes;
   }
   [[nodiscard]] constexpr std::size_t bytes() const {
     return (reason(kLowLatencySlots) + kPageBytes - 1) / kPageBytes * kPageBytes;
@@ -94,8 +128,17 @@ class ControlLayout {
   [[nodiscard]] constexpr std::size_t reads() const {
     return records() + kLowLatencySlots * num_ranks_ * kRecordStride;
   }
-  [[nodiscard]] constexpr std::size_t all_counts() const {
+  [[nodiscard]] constexpr std::size_t sents() const {
     return reads() + kLowLatencySlots * num_ranks_ * sizeof(std::uint64_t);
+  }
+  [[nodiscard]] constexpr std::size_t placements() const {
+    return sents() + kLowLatencySlots * num_ranks_ * sizeof(std::uint64_t);
+  }
+  [[nodiscard]] constexpr std::size_t all_counts() const {
+    return placements() + kLowLatencySlots * num_ranks_ * sizeof(Placement);
+  }
+  [[nodiscard]] constexpr std::size_t all_rank_counts() const {
+    return all_counts() + kLowLatencySlots * num_ranks_ * max_experts_ * sizeof(std::int32_t);
   }
 
   std::size_t num_ranks_;
@@ -111,6 +154,7 @@ enum class FailureKind : std::uint32_t {
   kBroken,    ///< an earlier operation failed
   kObstacle,  ///< theirs.obstacle
   kMismatch,  ///< first and theirs differ
+  kOverflow,  ///< `rank` would receive `detail` rows, more than it takes
 };
 
 /// In pinned memory. `ordinal` is written last.
@@ -120,6 +164,7 @@ struct Failure {
   std::int32_t rank;
   std::uint64_t epoch;
   std::int32_t first_rank;  ///< that takes part
+  std::int64_t detail;
   Record first;             ///< of that rank
   Record theirs;            ///< of `rank`
 };

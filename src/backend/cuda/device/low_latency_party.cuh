@@ -37,6 +37,15 @@ class Slot {
   [[nodiscard]] __device__ std::uint64_t* read(int of, int at) const {
     return reinterpret_cast<std::uint64_t*>(party_.windows[at] + layout_.read(slot_, of));
   }
+  [[nodiscard]] __device__ std::uint64_t* sent(int of, int at) const {
+    return reinterpret_cast<std::uint64_t*>(party_.windows[at] + layout_.sent(slot_, of));
+  }
+  [[nodiscard]] __device__ Placement& placement(int of, int at) const {
+    return *reinterpret_cast<Placement*>(party_.windows[at] + layout_.placement(slot_, of));
+  }
+  [[nodiscard]] __device__ std::int32_t* rank_counts(int of, int at) const {
+    return reinterpret_cast<std::int32_t*>(party_.windows[at] + layout_.rank_counts(slot_, of));
+  }
   [[nodiscard]] __device__ std::int32_t* counts(int of, int at) const {
     return reinterpret_cast<std::int32_t*>(party_.windows[at] + layout_.counts(slot_, of));
   }
@@ -71,6 +80,7 @@ struct BlockState {
   bool is_broken;          ///< nothing is to be waited for
   unsigned failure;        ///< the least rank << 8 | FailureKind, or kNoFailure
   bool is_last;            ///< of the blocks
+  std::int64_t detail;     ///< of the failure
 
   static constexpr unsigned kNoFailure = 0xFFFFFFFFU;
 };
@@ -83,6 +93,7 @@ __device__ inline void block_begin(const Party& party, BlockState& block) {
     block.masked = own.masked;
     block.is_broken = own.broken != 0;
     block.failure = BlockState::kNoFailure;
+    block.detail = 0;
     block.begin = thread_clock_ns();
     block.deadline = block.begin + party.timeout_ns;
   }
@@ -114,6 +125,7 @@ __device__ inline void thread_report(const Party& party, const BlockState& block
   failure.rank = rank;
   failure.epoch = epoch;
   failure.first_rank = thread_first_rank(block);
+  failure.detail = block.detail;
   failure.first = slot.record(failure.first_rank, party.rank);
   failure.theirs = slot.record(rank, party.rank);
   thread_release(&failure.ordinal, party.ordinal);
@@ -169,7 +181,7 @@ __device__ inline void block_await_slot(const Party& party, BlockState& block, i
 [[nodiscard]] __device__ inline bool thread_agree(const Record& a, const Record& b) {
   return a.hidden == b.hidden && a.max_tokens == b.max_tokens && a.handle_epoch == b.handle_epoch && a.kind == b.kind &&
          a.num_topk == b.num_topk && a.num_experts == b.num_experts && a.id_bytes == b.id_bytes &&
-         a.format == b.format && a.masked == b.masked;
+         a.format == b.format && a.num_scales == b.num_scales && a.dtypes == b.dtypes && a.masked == b.masked;
 }
 
 /// All threads. Waits until every rank has said what it does, and copies it to `records`, [R] in shared memory; false

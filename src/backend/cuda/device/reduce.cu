@@ -23,14 +23,16 @@ struct LaneContribution {
   unsigned mask;         ///< lanes that have; the same in all lanes
 };
 
-/// Row of the token in the block of a rank, -1: none.
+/// Row of the token in the block of a rank, -1: none. Any row for ranks beyond the last, which contribute nothing.
 __device__ int thread_find_row(const ReduceArgs& args, std::int64_t token, int rank) {
-  return thread_takes_part(args.ranks, rank) ? args.rows[token * args.num_ranks + rank] : -1;
+  return args.rows[token * args.num_ranks + min(rank, args.num_ranks - 1)];
 }
 
+/// `contributors` lie in shared memory. Those that do not take part, and those beyond the last, have x null.
 __device__ LaneContribution warp_find_contributions(const Contributor* contributors, int first_rank, int row) {
   const Contributor& mine = contributors[first_rank + static_cast<int>(threadIdx.x % kWarpThreads)];
-  return {row < 0 ? nullptr : mine.x + row * mine.stride, __ballot_sync(kAllLanes, row >= 0)};
+  const bool contributes = row >= 0 && mine.x != nullptr;
+  return {contributes ? mine.x + row * mine.stride : nullptr, __ballot_sync(kAllLanes, contributes)};
 }
 
 /// The first contributions of some, in all lanes.
@@ -131,7 +133,8 @@ __device__ void warp_reduce_weights(const ReduceArgs& args, const Contributor* c
     float sum[] = {0.0F};
     for (int rank = 0; rank < args.num_ranks; ++rank) {
       const std::int64_t row = thread_find_row(args, token, rank);
-      if (row >= 0) sum[0] = __fadd_rn(sum[0], contributors[rank].weights[row * args.num_topk + k]);
+      if (row < 0 || contributors[rank].x == nullptr) continue;
+      sum[0] = __fadd_rn(sum[0], contributors[rank].weights[row * args.num_topk + k]);
     }
     args.out_weights[token * args.num_topk + k] = __uint_as_float(Float32::thread_round(sum));
   }
@@ -141,8 +144,12 @@ __device__ void warp_reduce_weights(const ReduceArgs& args, const Contributor* c
 template <typename Type, typename T, bool kFew>
 __global__ void __launch_bounds__(kThreads, 1) reduce_kernel(const __grid_constant__ ReduceArgs args) {
   __shared__ Contributor contributors[kMaxRanks];
-  for (int rank = static_cast<int>(threadIdx.x); rank < args.num_ranks; rank += kThreads) {
-    contributors[rank] = args.contributors[rank];
+  if (args.table != nullptr && args.table->is_failed != 0) return;
+  const Contributor* const all = args.table != nullptr ? args.table->contributors : args.contributors;
+  const std::uint64_t ranks = args.table != nullptr ? args.table->ranks : args.ranks;
+  for (int rank = static_cast<int>(threadIdx.x); rank < kMaxRanks; rank += kThreads) {
+    contributors[rank] = all[rank];
+    if (!thread_takes_part(ranks, rank)) contributors[rank].x = nullptr;
   }
   __syncthreads();
   constexpr int kPieceElements = kRounds * kWarpThreads * Sums<Type, T>::kElements;
@@ -162,7 +169,7 @@ __global__ void __launch_bounds__(kThreads, 1) reduce_kernel(const __grid_consta
       warp_reduce_any<Type, T>(args, contributors, from, item.token(), item.piece());
     }
   }
-  if (block_is_last(args.completion.blocks_ended)) thread_complete(args.completion);
+  block_complete(args.completion);
 }
 
 /// Of what every thread reads and writes.
@@ -171,8 +178,9 @@ int access_bytes_of(const ReduceArgs& args) {
   int bytes =
       access_bytes({static_cast<std::uint64_t>(args.hidden) * element, reinterpret_cast<std::uint64_t>(args.out),
                     reinterpret_cast<std::uint64_t>(args.bias_0), reinterpret_cast<std::uint64_t>(args.bias_1),
-                    static_cast<std::uint64_t>(args.bias_0_stride), static_cast<std::uint64_t>(args.bias_1_stride)});
-  for (int rank = 0; rank < args.num_ranks; ++rank) {
+                    static_cast<std::uint64_t>(args.bias_0_stride), static_cast<std::uint64_t>(args.bias_1_stride),
+                    static_cast<std::uint64_t>(args.row_access)});
+  for (int rank = 0; args.table == nullptr && rank < args.num_ranks; ++rank) {
     const Contributor& from = args.contributors[rank];
     bytes = access_bytes({static_cast<std::uint64_t>(bytes), reinterpret_cast<std::uint64_t>(from.x),
                           static_cast<std::uint64_t>(from.stride)});
@@ -190,7 +198,25 @@ void launch(const ReduceArgs& args, int num_sms, cudaStream_t stream) {
   }
 }
 
+template <typename Type, typename T>
+cudaError_t load(cudaFuncAttributes& attributes) {
+  const cudaError_t error = cudaFuncGetAttributes(&attributes, reduce_kernel<Type, T, true>);
+  return error == cudaSuccess ? cudaFuncGetAttributes(&attributes, reduce_kernel<Type, T, false>) : error;
+}
+
 }  // namespace
+
+cudaError_t load_reduce() {
+  return load_each_access([](auto access, cudaFuncAttributes& attributes) {
+    using T = decltype(access);
+    cudaError_t error = cudaSuccess;
+    if constexpr (sizeof(T) >= Bfloat16::kBytes) error = load<Bfloat16, T>(attributes);
+    if constexpr (sizeof(T) >= Float32::kBytes) {
+      if (error == cudaSuccess) error = load<Float32, T>(attributes);
+    }
+    return error;
+  });
+}
 
 cudaError_t launch_reduce(const ReduceArgs& args, int num_sms, cudaStream_t stream) {
   with_access(access_bytes_of(args), [&](auto access) {

@@ -18,6 +18,13 @@ struct Contributor {
   const float* weights = nullptr;
 };
 
+/// Who contributes if only the device knows: in its memory.
+struct ReduceTable {
+  std::uint64_t ranks;      ///< as in ReduceArgs
+  std::uint32_t is_failed;  ///< nothing is summed
+  Contributor contributors[kMaxRanks];
+};
+
 enum class Element : std::uint8_t { kBfloat16, kFloat32 };
 
 /// N tokens, R ranks, H hidden, K top-k. Strides in bytes.
@@ -35,10 +42,15 @@ struct ReduceArgs {
   std::int64_t bias_1_stride = 0;
   std::byte* out = nullptr;      ///< [N, H], packed
   float* out_weights = nullptr;  ///< [N, K], packed
+  const ReduceTable* table = nullptr;  ///< instead of ranks and contributors
+  std::int32_t row_access = 16;        ///< with a table: bytes of the widest access that suits all contributors' rows
   Completion completion;
   Contributor contributors[kMaxRanks];
 };
 static_assert(sizeof(ReduceArgs) <= 4096);
+
+/// Before any rank's kernels run; see load_low_latency_dispatch.
+cudaError_t load_reduce();
 
 /// out[t] = round(0 + bias_0[t] + bias_1[t] + rows for t by ascending rank), in float32; weights likewise without
 /// biases. A NaN becomes the canonical one. Occupies at most `num_sms` multiprocessors.

@@ -41,6 +41,19 @@ void with_access(int bytes, const Body& body) {
   }
 }
 
+/// Loads a kernel of each access type: calls load(access, attributes), which asks for the kernel's attributes.
+template <typename Load>
+cudaError_t load_each_access(const Load& load) {
+  cudaError_t error = cudaSuccess;
+  for (const int bytes : {16, 8, 4, 2, 1}) {
+    cudaFuncAttributes attributes;
+    with_access(bytes, [&](auto access) {
+      if (error == cudaSuccess) error = load(access, attributes);
+    });
+  }
+  return error;
+}
+
 template <typename T>
 __device__ T thread_load(const T* from) {
   return __ldcs(from);

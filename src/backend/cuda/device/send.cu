@@ -19,9 +19,16 @@ struct LaneDestination {
   unsigned mask;  ///< lanes whose rank gets the token; the same in all lanes
 };
 
-__device__ LaneDestination warp_find_destinations(const SendArgs& args, std::int64_t token, int first_rank) {
+/// Where rows go: ranks as in SendArgs, destinations [R] in shared memory.
+struct Targets {
+  std::uint64_t ranks;
+  const Destination* destinations;
+};
+
+__device__ LaneDestination warp_find_destinations(const SendArgs& args, const Targets& targets, std::int64_t token,
+                                                  int first_rank) {
   const int rank = first_rank + static_cast<int>(threadIdx.x % kWarpThreads);
-  const int row = thread_takes_part(args.ranks, rank) ? args.rows[token * args.num_ranks + rank] : -1;
+  const int row = thread_takes_part(targets.ranks, rank) ? args.rows[token * args.num_ranks + rank] : -1;
   return {row, __ballot_sync(kAllLanes, row >= 0)};
 }
 
@@ -36,7 +43,7 @@ __device__ void warp_for_each(const LaneDestination& to, const Destination* dest
 
 /// One piece of a row: kLoads accesses of each lane.
 template <typename T>
-__device__ void warp_send_piece(const SendArgs& args, const Destination* destinations, std::int64_t token, int piece) {
+__device__ void warp_send_piece(const SendArgs& args, const Targets& targets, std::int64_t token, int piece) {
   const int lane = static_cast<int>(threadIdx.x % kWarpThreads);
   const std::int64_t count = args.row_bytes / static_cast<std::int64_t>(sizeof(T));
   const std::int64_t begin = static_cast<std::int64_t>(piece) * (kLoads * kWarpThreads) + lane;
@@ -47,8 +54,8 @@ __device__ void warp_send_piece(const SendArgs& args, const Destination* destina
     if (begin + i * kWarpThreads < count) values[i] = thread_load(from + begin + i * kWarpThreads);
   }
   for (int first_rank = 0; first_rank < args.num_ranks; first_rank += kWarpThreads) {
-    const LaneDestination to = warp_find_destinations(args, token, first_rank);
-    warp_for_each(to, destinations + first_rank, [&](const Destination& destination, std::int64_t row) {
+    const LaneDestination to = warp_find_destinations(args, targets, token, first_rank);
+    warp_for_each(to, targets.destinations + first_rank, [&](const Destination& destination, std::int64_t row) {
       auto* out = reinterpret_cast<T*>(destination.x + row * args.row_bytes);
 #pragma unroll
       for (int i = 0; i < kLoads; ++i) {
@@ -104,10 +111,10 @@ __device__ void warp_send_scales(const SendArgs& args, const LaneDestination& to
 }
 
 /// What travels with a token's rows.
-__device__ void warp_send_extras(const SendArgs& args, const Destination* destinations, std::int64_t token) {
+__device__ void warp_send_extras(const SendArgs& args, const Targets& targets, std::int64_t token) {
   for (int first_rank = 0; first_rank < args.num_ranks; first_rank += kWarpThreads) {
-    const LaneDestination to = warp_find_destinations(args, token, first_rank);
-    const Destination* const some = destinations + first_rank;
+    const LaneDestination to = warp_find_destinations(args, targets, token, first_rank);
+    const Destination* const some = targets.destinations + first_rank;
     const Destination& mine = some[threadIdx.x % kWarpThreads];
     if (to.row >= 0 && mine.src_idx != nullptr) mine.src_idx[to.row] = static_cast<std::int32_t>(token);
     if (args.id_bytes == 8) {
@@ -124,27 +131,48 @@ __device__ void warp_send_extras(const SendArgs& args, const Destination* destin
   }
 }
 
+template <typename Id>
+__device__ void grid_fill_unused(const SendArgs& args) {
+  const std::int64_t begin = args.table->num_recv * args.num_topk;
+  const std::int64_t end = args.unused.num_rows * args.num_topk;
+  for (std::int64_t i = begin + blockIdx.x * kThreads + threadIdx.x; i < end; i += gridDim.x * kThreads) {
+    reinterpret_cast<Id*>(args.unused.topk_idx)[i] = Id{-1};
+    args.unused.topk_weights[i] = 0.0F;
+  }
+}
+
 /// A warp's piece of work is a piece of a row. The last piece of each token is what travels with the row.
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 1) send_kernel(const __grid_constant__ SendArgs args) {
   __shared__ Destination destinations[kMaxRanks];
+  if (args.table != nullptr && args.table->num_recv < 0) return;
+  const Destination* const all = args.table != nullptr ? args.table->destinations : args.destinations;
   for (int rank = static_cast<int>(threadIdx.x); rank < args.num_ranks; rank += kThreads) {
-    destinations[rank] = args.destinations[rank];
+    destinations[rank] = all[rank];
   }
   __syncthreads();
+  const Targets targets{args.table != nullptr ? args.table->ranks : args.ranks, destinations};
   const std::int64_t piece_bytes = kLoads * kWarpThreads * static_cast<std::int64_t>(sizeof(T));
   const int pieces = static_cast<int>((args.row_bytes + piece_bytes - 1) / piece_bytes);
   for (WarpItem item(args.num_tokens, pieces + 1, kThreads); item.is_valid(); item.step()) {
     if (item.piece() < pieces) {
-      warp_send_piece<T>(args, destinations, item.token(), item.piece());
+      warp_send_piece<T>(args, targets, item.token(), item.piece());
     } else {
-      warp_send_extras(args, destinations, item.token());
+      warp_send_extras(args, targets, item.token());
     }
   }
-  if (block_is_last(args.completion.blocks_ended)) thread_complete(args.completion);
+  if (args.unused.num_rows > 0 && args.id_bytes == 8) grid_fill_unused<long long>(args);
+  if (args.unused.num_rows > 0 && args.id_bytes != 8) grid_fill_unused<int>(args);
+  block_complete(args.completion);
 }
 
 }  // namespace
+
+cudaError_t load_send() {
+  return load_each_access([](auto access, cudaFuncAttributes& attributes) {
+    return cudaFuncGetAttributes(&attributes, send_kernel<decltype(access)>);
+  });
+}
 
 cudaError_t launch_send(const SendArgs& args, int num_sms, cudaStream_t stream) {
   const int bytes = access_bytes({reinterpret_cast<std::uint64_t>(args.x), static_cast<std::uint64_t>(args.x_stride),

@@ -23,6 +23,20 @@ struct Destination {
   std::int32_t expert_count = 0;
 };
 
+/// Where rows go if only the device knows: in its memory.
+struct SendTable {
+  std::uint64_t ranks;     ///< as in SendArgs
+  std::int64_t num_recv;   ///< rows that this rank receives; -1: the operation failed, nothing moves
+  Destination destinations[kMaxRanks];
+};
+
+/// Of a worst-case result: rows from SendTable::num_recv on get ids -1 and weights 0.
+struct UnusedRows {
+  std::int64_t num_rows = 0;  ///< of the result; 0: there is nothing to fill
+  std::byte* topk_idx = nullptr;
+  float* topk_weights = nullptr;
+};
+
 /// N tokens, R ranks, S scales, K top-k. Strides in bytes. At a receiver everything is packed.
 struct SendArgs {
   std::int64_t num_tokens = 0;
@@ -41,10 +55,15 @@ struct SendArgs {
   std::int64_t scale_column_stride = 0;
   const std::byte* topk_idx = nullptr;  ///< [N, K]
   const float* topk_weights = nullptr;  ///< [N, K]
+  UnusedRows unused;
+  const SendTable* table = nullptr;  ///< instead of ranks and destinations
   Completion completion;
   Destination destinations[kMaxRanks];
 };
 static_assert(sizeof(SendArgs) <= 4096);
+
+/// Before any rank's kernels run; see load_low_latency_dispatch.
+cudaError_t load_send();
 
 /// Reads each row once and stores it to all its destinations, with its scales, local expert ids, weights and source
 /// index. Occupies at most `num_sms` multiprocessors.

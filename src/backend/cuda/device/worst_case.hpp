@@ -1,0 +1,97 @@
+// The kernels by which the ranks of throughput mode agree without the host: before rows move, and after.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "backend/cuda/device/completion.hpp"
+#include "backend/cuda/device/copy.hpp"
+#include "backend/cuda/device/layout.hpp"
+#include "backend/cuda/device/low_latency_party.hpp"
+#include "backend/cuda/device/reduce.hpp"
+#include "backend/cuda/device/send.hpp"
+
+namespace crossdock::cuda::device {
+
+/// What a worst-case dispatch leaves in device memory for what uses its handle. The tokens of each rank, int64 [R], and
+/// the rows from each rank to each rank, int32 [R, R], follow.
+struct HandleCounts {
+  std::uint64_t epoch;  ///< of the dispatch
+  CopyRows received;    ///< all, without those from this rank itself
+
+  // Offsets from the beginning of this.
+  [[nodiscard]] static constexpr std::size_t num_tokens_of() { return sizeof(HandleCounts); }
+  [[nodiscard]] static constexpr std::size_t counts(int num_ranks) {
+    return num_tokens_of() + static_cast<std::size_t>(num_ranks) * sizeof(std::int64_t);
+  }
+  [[nodiscard]] static constexpr std::size_t bytes(int num_ranks) {
+    const auto ranks = static_cast<std::size_t>(num_ranks);
+    return counts(num_ranks) + ranks * ranks * sizeof(std::int32_t);
+  }
+};
+
+/// What all three kinds of operation have in common. N tokens, R ranks.
+struct ExchangeArgs {
+  Party party;  ///< Phases::kSend; its epoch word is read by complete_kernel
+  LowLatencyKind kind = LowLatencyKind::kWorstCaseDispatch;
+  // Announced; see Record.
+  std::int32_t num_topk = 0;
+  std::int32_t num_experts = 0;
+  std::int32_t id_bytes = 0;
+  std::int32_t num_scales = 0;
+  std::uint32_t dtypes = 0;
+  std::int64_t num_tokens = 0;
+  std::int64_t hidden = 0;
+  std::int64_t extent = 0;
+  Placement placement{};
+
+  /// Written by a dispatch that counts, read by the others.
+  HandleCounts* handle = nullptr;
+
+  // A dispatch that counts: what launch_layout found, in device memory.
+  LayoutCounts found;
+  const std::int32_t* given_per_rank = nullptr;  ///< [R] what the caller says of the same, or null
+  const std::byte* topk_idx = nullptr;           ///< [N, K]
+
+  // Dispatches.
+  SendTable* send = nullptr;
+  std::int64_t row_bytes = 0;
+  std::int64_t scale_row_bytes = 0;
+
+  // Combine: this rank's own rows are read where the caller has them.
+  ReduceTable* reduce = nullptr;
+  const std::byte* own_x = nullptr;
+  std::int64_t own_stride = 0;
+  const float* own_weights = nullptr;
+};
+static_assert(sizeof(HandleCounts) % sizeof(std::int64_t) == 0 && sizeof(ExchangeArgs) <= 4096);
+
+struct CompleteArgs {
+  Party party;  ///< Phases::kReceive
+  LowLatencyKind kind = LowLatencyKind::kWorstCaseDispatch;
+  std::int32_t num_experts = 0;
+  const SendTable* send = nullptr;      ///< of dispatches
+  const ReduceTable* reduce = nullptr;  ///< of combines
+  std::int32_t* statistics = nullptr;   ///< [L], or null
+  // A cached dispatch: rows from ranks that are masked are zeroed.
+  HandleCounts* handle = nullptr;
+  std::byte* recv_x = nullptr;
+  std::byte* recv_scales = nullptr;
+  std::int64_t row_bytes = 0;
+  std::int64_t scale_row_bytes = 0;
+  Completion completion;
+};
+
+/// Before any rank's kernels run; see load_low_latency_dispatch.
+cudaError_t load_worst_case();
+
+/// Announces, waits for all ranks, compares, and writes the table by which rows are sent or summed; one that says that the
+/// operation failed if it did. One block.
+cudaError_t launch_exchange(const ExchangeArgs& args, cudaStream_t stream);
+/// After the rows: waits until all rows for this rank are here (dispatch), or until all have read this rank's (combine),
+/// and ends the operation. One block.
+cudaError_t launch_complete(const CompleteArgs& args, cudaStream_t stream);
+
+}  // namespace crossdock::cuda::device

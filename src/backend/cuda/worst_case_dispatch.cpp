@@ -1,0 +1,227 @@
+#include "backend/cuda/worst_case_dispatch.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include "backend/cuda/cuda_error.hpp"
+#include "base/error.hpp"
+#include "plan/experts.hpp"
+
+namespace crossdock::cuda {
+
+namespace {
+
+std::int64_t stride_bytes(const Tensor& tensor, int dimension) {
+  return tensor.stride(dimension) * static_cast<std::int64_t>(size_of(tensor.dtype()));
+}
+
+std::int64_t width_bytes(const Tensor& tensor) {
+  return tensor.size(1) * static_cast<std::int64_t>(size_of(tensor.dtype()));
+}
+
+}  // namespace
+
+std::int64_t WorstCaseDispatch::num_rows() const noexcept {
+  return request_.is_cached() ? handle_.num_recv_rows : *request_.num_worst_tokens;
+}
+std::int64_t WorstCaseDispatch::row_bytes() const { return width_bytes(request_.x); }
+std::int64_t WorstCaseDispatch::scale_row_bytes() const {
+  return request_.x_scales ? width_bytes(*request_.x_scales) : 0;
+}
+
+void WorstCaseDispatch::send(const Deadline& deadline) {
+  const DeviceGuard guard(node_->stream->device().index);
+  launch_ = node_->queue->begin("dispatch", request_.completion, request_.stream);
+  allocate();
+  if (!request_.is_cached()) {
+    complete_handle();
+    count();
+  }
+  exchange(deadline);
+  send_rows();
+  complete(deadline);
+  node_->queue->note_launched(launch_);
+  if (launch_.captured && request_.is_cached()) launch_.captured->keep(request_.handle);
+}
+
+void WorstCaseDispatch::finish(const Deadline& deadline) {
+  if (launch_.ticket) node_->queue->await(launch_, deadline);
+}
+
+void WorstCaseDispatch::allocate() {
+  const std::int64_t rows = num_rows();
+  const int num_ranks = node_->group->num_ranks();
+  const std::int64_t tokens = request_.x.size(0);
+  const bool counts = !request_.is_cached();
+  const std::array x_shape{rows, request_.x.size(1)};
+  const std::array scales_shape{rows, request_.x_scales ? request_.x_scales->size(1) : 0};
+  const std::array topk_shape{rows, request_.topk_idx ? request_.topk_idx->size(1) : 0};
+  const std::array src_shape{counts ? rows : 0};
+  const std::array epoch_shape{std::int64_t{1}};
+  const std::array table_shape{std::int64_t{sizeof(device::SendTable)}};
+  const std::array counts_shape{counts ? static_cast<std::int64_t>(device::HandleCounts::bytes(num_ranks)) : 0};
+  const std::array routes_shape{counts ? tokens : 0, std::int64_t{num_ranks}};
+  const std::array masks_shape{counts ? tokens : 0};
+  const std::array blocks_shape{counts ? std::int64_t{device::layout_blocks(tokens)} * num_ranks : 0};
+  Tensor scales;
+  Tensor topk_idx;
+  Tensor topk_weights;
+  Tensor counts_on_device;
+  Tensor send_rows;
+  Tensor membership;
+  const DataType scale_dtype = request_.x_scales ? request_.x_scales->dtype() : DataType::kUint8;
+  const DataType id_dtype = request_.topk_idx ? request_.topk_idx->dtype() : DataType::kInt64;
+  const std::array wanted{
+      host::WantedTensor{&result_.recv_x, request_.x.dtype(), x_shape},
+      host::WantedTensor{&scales, scale_dtype, scales_shape},
+      host::WantedTensor{&topk_idx, id_dtype, topk_shape},
+      host::WantedTensor{&topk_weights, DataType::kFloat32, topk_shape},
+      host::WantedTensor{&recv_src_idx_, DataType::kInt32, src_shape},
+      host::WantedTensor{&epoch_, DataType::kInt64, epoch_shape},
+      host::WantedTensor{&table_, DataType::kUint8, table_shape},
+      host::WantedTensor{&counts_on_device, DataType::kUint8, counts_shape},
+      host::WantedTensor{&send_rows, DataType::kInt32, routes_shape},
+      host::WantedTensor{&membership, DataType::kBool, routes_shape},
+      host::WantedTensor{&masks_, DataType::kInt64, masks_shape},
+      host::WantedTensor{&block_counts_, DataType::kInt32, blocks_shape},
+  };
+  node_->queue->allocate(launch_, wanted);
+  if (request_.x_scales) result_.recv_x_scales = scales;
+  if (request_.topk_idx) {
+    result_.recv_topk_idx = topk_idx;
+    result_.recv_topk_weights = topk_weights;
+  }
+  if (!counts) return;
+  DispatchHandle::State& handle = *request_.new_handle;
+  handle.counts_on_device = counts_on_device;
+  handle.send_rows = send_rows;
+  handle.is_token_in_rank = request_.layout ? request_.layout->is_token_in_rank : membership;
+}
+
+/// What the handle can say before the dispatch has run.
+void WorstCaseDispatch::complete_handle() {
+  DispatchHandle::State& handle = *request_.new_handle;
+  handle.recv_src_idx = recv_src_idx_;
+  handle.num_recv_rows = num_rows();
+  handle.memory = launch_.captured;
+  handle.copy_to_host = [node = node_](const Tensor& tensor) { return node->queue->copy_to_host(tensor); };
+  const int num_ranks = node_->group->num_ranks();
+  handle.fetch_counts = [node = node_, counts = handle.counts_on_device, num_ranks] {
+    const Tensor fetched = node->queue->copy_to_host(counts);
+    const auto* const begin = fetched.data_as<std::byte>();
+    const auto* const tokens = reinterpret_cast<const std::int64_t*>(begin + device::HandleCounts::num_tokens_of());
+    const auto* rows = reinterpret_cast<const std::int32_t*>(begin + device::HandleCounts::counts(num_ranks));
+    DispatchHandle::State::Counts result{plan::CountMatrix(num_ranks), {tokens, tokens + num_ranks}};
+    for (int from = 0; from < num_ranks; ++from, rows += num_ranks) {
+      std::copy(rows, rows + num_ranks, result.rows.row(from).begin());
+    }
+    return result;
+  };
+}
+
+std::uint64_t WorstCaseDispatch::offset_of(const Tensor& tensor) const {
+  return static_cast<std::uint64_t>(tensor.data_as<std::byte>() - node_->window(node_->group->rank()));
+}
+
+void WorstCaseDispatch::count() const {
+  const CountScratch& scratch = *node_->count_scratch;
+  const int num_ranks = node_->group->num_ranks();
+  device::LayoutArgs args;
+  args.num_tokens = request_.x.size(0);
+  args.num_topk = static_cast<std::int32_t>(request_.topk_idx->size(1));
+  args.num_experts = handle_.num_experts;
+  args.num_ranks = num_ranks;
+  args.small = handle_.num_experts / num_ranks;
+  args.num_large = handle_.num_experts % num_ranks;
+  args.id_bytes = static_cast<std::int32_t>(size_of(request_.topk_idx->dtype()));
+  args.topk_idx = request_.topk_idx->data_as<std::byte>();
+  if (request_.layout) {
+    args.membership = request_.layout->is_token_in_rank.data_as<std::uint8_t>();
+  } else {
+    args.is_token_in_rank = handle_.is_token_in_rank.data_as<std::uint8_t>();
+  }
+  args.rows = handle_.send_rows.data_as<std::int32_t>();
+  args.scratch = {masks_.data_as<std::uint64_t>(), block_counts_.data_as<std::int32_t>(), scratch.rank_totals.get(),
+                  scratch.expert_totals.get(), scratch.bad_id.get()};
+  args.counts = {scratch.found_per_rank.get(), scratch.found_per_expert.get(), scratch.found_bad_id.get()};
+  args.completion.blocks_ended = scratch.blocks_ended.get();
+  check(device::launch_layout(args, launch_.stream), "the layout of a dispatch");
+}
+
+void WorstCaseDispatch::exchange(const Deadline& deadline) const {
+  const CountScratch& scratch = *node_->count_scratch;
+  device::ExchangeArgs args;
+  args.party = node_->queue->party(launch_, device::Phases::kSend, epoch_, deadline.timeout(), request_.wait_costs);
+  args.kind = request_.is_cached() ? device::LowLatencyKind::kCachedDispatch : device::LowLatencyKind::kWorstCaseDispatch;
+  args.num_experts = handle_.num_experts;
+  args.dtypes = static_cast<std::uint32_t>(request_.x.dtype());
+  args.num_scales = -1;
+  args.num_tokens = request_.x.size(0);
+  args.hidden = request_.x.size(1);
+  args.extent = num_rows();
+  args.placement.x = offset_of(result_.recv_x);
+  if (request_.x_scales) {
+    args.num_scales = static_cast<std::int32_t>(request_.x_scales->size(1));
+    args.dtypes |= static_cast<std::uint32_t>(request_.x_scales->dtype()) << 8U;
+    args.placement.scales = offset_of(*result_.recv_x_scales);
+  }
+  if (!request_.is_cached()) {
+    args.num_topk = static_cast<std::int32_t>(request_.topk_idx->size(1));
+    args.id_bytes = static_cast<std::int32_t>(size_of(request_.topk_idx->dtype()));
+    args.topk_idx = request_.topk_idx->data_as<std::byte>();
+    args.placement.topk_idx = offset_of(*result_.recv_topk_idx);
+    args.placement.topk_weights = offset_of(*result_.recv_topk_weights);
+    args.placement.src_idx = offset_of(recv_src_idx_);
+    args.found = {scratch.found_per_rank.get(), scratch.found_per_expert.get(), scratch.found_bad_id.get()};
+    if (request_.layout) args.given_per_rank = request_.layout->num_tokens_per_rank.data_as<std::int32_t>();
+  }
+  args.handle = counts();
+  args.send = table_.data_as<device::SendTable>();
+  args.row_bytes = row_bytes();
+  args.scale_row_bytes = scale_row_bytes();
+  check(device::launch_exchange(args, launch_.stream), "dispatch: counts");
+}
+
+void WorstCaseDispatch::send_rows() const {
+  device::SendArgs args;
+  args.num_tokens = request_.x.size(0);
+  args.num_ranks = node_->group->num_ranks();
+  args.rows = handle_.send_rows.data_as<std::int32_t>();
+  args.x = request_.x.data_as<std::byte>();
+  args.x_stride = stride_bytes(request_.x, 0);
+  args.row_bytes = row_bytes();
+  if (request_.x_scales) {
+    args.num_scales = static_cast<std::int32_t>(request_.x_scales->size(1));
+    args.scale_bytes = static_cast<std::int32_t>(size_of(request_.x_scales->dtype()));
+    args.scales = request_.x_scales->data_as<std::byte>();
+    args.scale_row_stride = stride_bytes(*request_.x_scales, 0);
+    args.scale_column_stride = stride_bytes(*request_.x_scales, 1);
+  }
+  if (!request_.is_cached()) {
+    args.num_topk = static_cast<std::int32_t>(request_.topk_idx->size(1));
+    args.id_bytes = static_cast<std::int32_t>(size_of(request_.topk_idx->dtype()));
+    args.topk_idx = request_.topk_idx->data_as<std::byte>();
+    args.topk_weights = request_.topk_weights->data_as<float>();
+    args.unused = {num_rows(), result_.recv_topk_idx->data_as<std::byte>(), result_.recv_topk_weights->data_as<float>()};
+  }
+  args.table = table_.data_as<device::SendTable>();
+  check(device::launch_send(args, node_->num_sms(request_.num_sms), launch_.stream), "dispatch: send");
+}
+
+void WorstCaseDispatch::complete(const Deadline& deadline) const {
+  device::CompleteArgs args;
+  args.party = node_->queue->party(launch_, device::Phases::kReceive, epoch_, deadline.timeout(), request_.wait_costs);
+  args.kind = request_.is_cached() ? device::LowLatencyKind::kCachedDispatch : device::LowLatencyKind::kWorstCaseDispatch;
+  args.num_experts = handle_.num_experts;
+  args.send = table_.data_as<device::SendTable>();
+  if (request_.statistics) args.statistics = request_.statistics->data_as<std::int32_t>();
+  args.handle = counts();
+  args.recv_x = result_.recv_x.data_as<std::byte>();
+  if (result_.recv_x_scales) args.recv_scales = result_.recv_x_scales->data_as<std::byte>();
+  args.row_bytes = row_bytes();
+  args.scale_row_bytes = scale_row_bytes();
+  args.completion = launch_.completion();
+  check(device::launch_complete(args, launch_.stream), "dispatch: end");
+}
+
+}  // namespace crossdock::cuda

@@ -1,0 +1,52 @@
+// Throughput dispatch whose results have a given size, and one that repeats it: kernels on a stream, no host in between.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "backend/backend.hpp"
+#include "backend/cuda/device/worst_case.hpp"
+#include "backend/cuda/low_latency_queue.hpp"
+#include "backend/cuda/node.hpp"
+
+namespace crossdock::cuda {
+
+class WorstCaseDispatch final : public backend::DispatchOperation {
+ public:
+  WorstCaseDispatch(std::shared_ptr<const Node> node, const backend::DispatchRequest& request)
+      : node_(std::move(node)), request_(request), handle_(*request_.handle) {}
+
+  /// Queues it.
+  void send(const Deadline& deadline);
+  [[nodiscard]] const backend::DispatchResult& result() const override { return result_; }
+  void finish(const Deadline& deadline) override;
+  [[nodiscard]] Buffer::PhaseTimes times() const override { return times_; }
+
+ private:
+  [[nodiscard]] std::int64_t num_rows() const noexcept;
+  [[nodiscard]] std::int64_t row_bytes() const;
+  [[nodiscard]] std::int64_t scale_row_bytes() const;
+  void allocate();
+  void complete_handle();
+  [[nodiscard]] std::uint64_t offset_of(const Tensor& tensor) const;
+  [[nodiscard]] device::HandleCounts* counts() const { return handle_.counts_on_device.data_as<device::HandleCounts>(); }
+  void count() const;
+  void exchange(const Deadline& deadline) const;
+  void send_rows() const;
+  void complete(const Deadline& deadline) const;
+
+  std::shared_ptr<const Node> node_;
+  backend::DispatchRequest request_;
+  const DispatchHandle::State& handle_;
+  Launch launch_;
+  Tensor epoch_;
+  Tensor table_;
+  Tensor masks_;
+  Tensor block_counts_;
+  Tensor recv_src_idx_;
+  backend::DispatchResult result_;
+  Buffer::PhaseTimes times_;
+};
+
+}  // namespace crossdock::cuda
