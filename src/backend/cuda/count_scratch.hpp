@@ -1,30 +1,52 @@
-// What counting of a worst-case dispatch works on; one operation of the queue at a time.
+// What counting of a worst-case dispatch works on, one operation of the queue at a time.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
-#include "backend/cuda/arrays.hpp"
+#include "backend/cuda/device/layout.hpp"
+#include "backend/cuda/device/low_latency_control.hpp"
 
 namespace crossdock::cuda {
 
-/// See device::LayoutScratch and device::LayoutCounts. REQUIRES: the device is the current one.
-struct CountScratch {
-  CountScratch(std::size_t num_ranks, std::size_t max_experts)
-      : rank_totals(make_device_array<std::int32_t>(num_ranks)),
-        expert_totals(make_device_array<std::int32_t>(max_experts)),
-        bad_id(make_device_array<std::uint64_t>(1)),
-        blocks_ended(make_device_array<std::uint32_t>(1)),
-        found_per_rank(make_device_array<std::int32_t>(num_ranks)),
-        found_per_expert(make_device_array<std::int32_t>(max_experts)),
-        found_bad_id(make_device_array<std::uint64_t>(1)) {}
+/// In the rank's own window, which is zeroed when it is made.
+class CountScratch {
+ public:
+  CountScratch() = default;
+  CountScratch(std::byte* window, std::size_t num_ranks, std::size_t max_experts, const device::ControlLayout& layout) {
+    auto* word = reinterpret_cast<std::uint64_t*>(window + layout.count_scratch());
+    bad_id_ = word++;
+    found_bad_id_ = word++;
+    blocks_ended_ = reinterpret_cast<std::uint32_t*>(word++);
+    auto* count = reinterpret_cast<std::int32_t*>(word);
+    const auto take = [&](std::size_t entries) {
+      std::int32_t* const begin = count;
+      count += entries;
+      return begin;
+    };
+    rank_totals_ = take(num_ranks);
+    found_per_rank_ = take(num_ranks);
+    expert_totals_ = take(max_experts);
+    found_per_expert_ = take(max_experts);
+  }
 
-  DeviceArray<std::int32_t> rank_totals;
-  DeviceArray<std::int32_t> expert_totals;
-  DeviceArray<std::uint64_t> bad_id;
-  DeviceArray<std::uint32_t> blocks_ended;
-  DeviceArray<std::int32_t> found_per_rank;
-  DeviceArray<std::int32_t> found_per_expert;
-  DeviceArray<std::uint64_t> found_bad_id;
+  /// `masks` and `block_counts` are the operation's own.
+  [[nodiscard]] device::LayoutScratch scratch(std::uint64_t* masks, std::int32_t* block_counts) const noexcept {
+    return {masks, block_counts, rank_totals_, expert_totals_, bad_id_};
+  }
+  [[nodiscard]] device::LayoutCounts found() const noexcept {
+    return {found_per_rank_, found_per_expert_, found_bad_id_};
+  }
+  [[nodiscard]] std::uint32_t* blocks_ended() const noexcept { return blocks_ended_; }
+
+ private:
+  std::uint64_t* bad_id_ = nullptr;
+  std::uint64_t* found_bad_id_ = nullptr;
+  std::uint32_t* blocks_ended_ = nullptr;
+  std::int32_t* rank_totals_ = nullptr;
+  std::int32_t* found_per_rank_ = nullptr;
+  std::int32_t* expert_totals_ = nullptr;
+  std::int32_t* found_per_expert_ = nullptr;
 };
 
 }  // namespace crossdock::cuda

@@ -53,14 +53,15 @@ Parts make_parts(Bootstrap& bootstrap, const BufferOptions& options) {
     check(device::load_copy(), "loading kernels");
     check(device::load_reduce(), "loading kernels");
     check(device::load_worst_case(), "loading kernels");
-    node->count_scratch = std::make_unique<CountScratch>(static_cast<std::size_t>(num_ranks),
-                                                         static_cast<std::size_t>(options.max_experts));
   }
-  node->control_bytes = device::ControlLayout(num_ranks, options.max_experts).bytes();
+  const device::ControlLayout layout(num_ranks, options.max_experts);
+  node->control_bytes = layout.bytes();
   DeviceGroup devices =
       exchange_device_windows(bootstrap, options.device.index, {node->control_bytes, arena_bytes}, deadline);
   node->windows = std::move(devices.windows);
   const auto& own = node->windows[static_cast<std::size_t>(bootstrap.rank())];
+  node->count_scratch = CountScratch(own->data(), static_cast<std::size_t>(num_ranks),
+                                     static_cast<std::size_t>(options.max_experts), layout);
   node->group->arena =
       std::make_shared<host::Arena>(own, own->data() + node->control_bytes, arena_bytes, node->stream->device());
   node->queue = std::make_unique<LowLatencyQueue>(node->group, node->windows, node->stream, options.max_experts,

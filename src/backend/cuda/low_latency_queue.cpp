@@ -219,7 +219,7 @@ void LowLatencyQueue::check_unawaited() {
   for (device::Failure& failure : mailbox_[0].failures) {
     const std::uint64_t ordinal = load(failure.ordinal);
     if (ordinal == 0 || awaited_[ordinal % awaited_.size()] == ordinal) continue;
-    throw take(failure, "an earlier low-latency operation", Milliseconds(0));
+    throw take(failure, "an earlier operation", Milliseconds(0));
   }
 }
 

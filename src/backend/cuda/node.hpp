@@ -23,7 +23,7 @@ struct Node {
   DeviceWindows windows;
   std::shared_ptr<CommunicationStream> stream;
   std::unique_ptr<LowLatencyQueue> queue;
-  std::unique_ptr<CountScratch> count_scratch;
+  CountScratch count_scratch;
   std::size_t control_bytes = 0;   ///< of a window, before the arena
   bool counts_on_device = false;  ///< see Backend::keeps_counts_on_device
 

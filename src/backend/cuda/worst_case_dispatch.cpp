@@ -124,7 +124,6 @@ std::uint64_t WorstCaseDispatch::offset_of(const Tensor& tensor) const {
 }
 
 void WorstCaseDispatch::count() const {
-  const CountScratch& scratch = *node_->count_scratch;
   const int num_ranks = node_->group->num_ranks();
   device::LayoutArgs args;
   args.num_tokens = request_.x.size(0);
@@ -141,15 +140,14 @@ void WorstCaseDispatch::count() const {
     args.is_token_in_rank = handle_.is_token_in_rank.data_as<std::uint8_t>();
   }
   args.rows = handle_.send_rows.data_as<std::int32_t>();
-  args.scratch = {masks_.data_as<std::uint64_t>(), block_counts_.data_as<std::int32_t>(), scratch.rank_totals.get(),
-                  scratch.expert_totals.get(), scratch.bad_id.get()};
-  args.counts = {scratch.found_per_rank.get(), scratch.found_per_expert.get(), scratch.found_bad_id.get()};
-  args.completion.blocks_ended = scratch.blocks_ended.get();
+  args.scratch =
+      node_->count_scratch.scratch(masks_.data_as<std::uint64_t>(), block_counts_.data_as<std::int32_t>());
+  args.counts = node_->count_scratch.found();
+  args.completion.blocks_ended = node_->count_scratch.blocks_ended();
   check(device::launch_layout(args, launch_.stream), "the layout of a dispatch");
 }
 
 void WorstCaseDispatch::exchange(const Deadline& deadline) const {
-  const CountScratch& scratch = *node_->count_scratch;
   device::ExchangeArgs args;
   args.party = node_->queue->party(launch_, device::Phases::kSend, epoch_, deadline.timeout(), request_.wait_costs);
   args.kind = request_.is_cached() ? device::LowLatencyKind::kCachedDispatch : device::LowLatencyKind::kWorstCaseDispatch;
@@ -172,7 +170,7 @@ void WorstCaseDispatch::exchange(const Deadline& deadline) const {
     args.placement.topk_idx = offset_of(*result_.recv_topk_idx);
     args.placement.topk_weights = offset_of(*result_.recv_topk_weights);
     args.placement.src_idx = offset_of(recv_src_idx_);
-    args.found = {scratch.found_per_rank.get(), scratch.found_per_expert.get(), scratch.found_bad_id.get()};
+    args.found = node_->count_scratch.found();
     if (request_.layout) args.given_per_rank = request_.layout->num_tokens_per_rank.data_as<std::int32_t>();
   }
   args.handle = counts();

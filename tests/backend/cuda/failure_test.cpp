@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <functional>
+#include <latch>
 #include <mutex>
 #include <optional>
 #include <stdexcept>
@@ -15,8 +16,10 @@
 #include <crossdock/buffer.hpp>
 #include <crossdock/error.hpp>
 
+#include "backend/cuda/count_down.hpp"
 #include "backend/cuda/cuda_place.hpp"
 #include "backend/cuda/device_probe.hpp"
+#include "core/masked_world.hpp"
 #include "core/world_run.hpp"
 #include "support/ranks.hpp"
 
@@ -147,6 +150,126 @@ TEST_F(CudaFailures, ARankThatNeverComesIsATimeoutAndTheDeviceWorksOn) {
   }
   EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
   attempt(cuda_options(), [](Buffer&) {});
+}
+
+/// Of dispatches with a worst case, which go without the host. What no one waited for is thrown by the next one.
+struct CudaWorstCaseFailures : CudaFailures {
+  static DispatchInput make_worst_case(int rank, std::int64_t num_worst_tokens, std::int64_t bad_id = -1) {
+    DispatchInput input = make_input(rank, bad_id);
+    input.num_worst_tokens = num_worst_tokens;
+    return input;
+  }
+
+  /// With the operation waited for, and with the next one.
+  static void expect_error(const std::function<DispatchInput(int)>& make, ErrorCode code, const std::string& text) {
+    expect_on_all(attempt(cuda_options(),
+                          [&](Buffer& buffer) { static_cast<void>(buffer.dispatch(make(buffer.rank()))); }),
+                  code, text);
+    const auto errors = attempt(cuda_options(), [&](Buffer& buffer) {
+      const CudaStreamPlace place;
+      OperationOptions options;
+      options.completion = Completion::kStream;
+      options.stream = place.stream();
+      const DispatchOutput output = buffer.dispatch(make(buffer.rank()), options);
+      place.synchronize();
+      static_cast<void>(buffer.combine({.x = buffer.combine_input(output.handle, kHidden), .handle = output.handle}));
+    });
+    expect_on_all(errors, code, text);
+  }
+};
+
+TEST_F(CudaWorstCaseFailures, TooManyRows) {
+  const auto make = [](int rank) { return make_worst_case(rank, rank == 1 ? kTokens - 1 : kTokens); };
+  expect_error(make, ErrorCode::kCapacity, "rank 1 would receive 6 tokens, but num_worst_tokens is 5 there");
+}
+
+TEST_F(CudaWorstCaseFailures, AnIdThatIsNotAllowed) {
+  const auto make = [](int rank) { return make_worst_case(rank, kTokens, rank == 1 ? 77 : -1); };
+  expect_error(make, ErrorCode::kInvalidArgument, "rank 1: dispatch: topk_idx[4][0] is 77; allowed are -1 and 0 to 2");
+}
+
+TEST_F(CudaWorstCaseFailures, ALayoutThatDisagreesWithItself) {
+  const auto make = [](int rank) {
+    const CudaPlace place;
+    DispatchInput input = make_worst_case(rank, kTokens);
+    const std::vector<std::int32_t> per_rank{2, rank == 0 ? 3 : 2, 2};
+    std::vector<std::uint8_t> membership;
+    for (std::int64_t t = 0; t < kTokens; ++t) {
+      for (int r = 0; r < kRanks; ++r) membership.push_back(t % kRanks == r ? 1 : 0);
+    }
+    DispatchLayout layout;
+    layout.num_tokens_per_rank = place.place(Tensor::borrow(per_rank.data(), DataType::kInt32, {kRanks}));
+    layout.num_tokens_per_expert = layout.num_tokens_per_rank;
+    layout.is_token_in_rank = place.place(make_matrix<std::uint8_t>(DataType::kUint8, kRanks, membership));
+    input.layout = layout;
+    return input;
+  };
+  expect_error(make, ErrorCode::kInvalidArgument,
+               "num_tokens_per_rank says 3 tokens for rank 1, but is_token_in_rank has 2");
+}
+
+TEST_F(CudaWorstCaseFailures, RanksThatDisagree) {
+  const auto make = [](int rank) {
+    DispatchInput input = make_worst_case(rank, kTokens);
+    if (rank == 2) {
+      const std::vector<std::int32_t> x(static_cast<std::size_t>(kTokens * (kHidden + 1)));
+      input.x = CudaPlace().place(make_matrix<std::int32_t>(DataType::kInt32, kHidden + 1, x));
+    }
+    return input;
+  };
+  expect_error(make, ErrorCode::kMismatch, "ranks disagree on hidden: rank 0 has 8, rank 2 has 9");
+}
+
+/// Wrong on the host already.
+TEST_F(CudaWorstCaseFailures, ARefusalReachesAllRanks) {
+  const auto errors = attempt(cuda_options(), [](Buffer& buffer) {
+    DispatchInput input = make_worst_case(buffer.rank(), kTokens);
+    if (buffer.rank() == 1) input.expert_alignment = 0;
+    static_cast<void>(buffer.dispatch(input));
+  });
+  expect_on_all(errors, ErrorCode::kInvalidArgument, "expert_alignment is 0");
+}
+
+TEST_F(CudaWorstCaseFailures, ARankThatNeverComesIsATimeoutAndTheDeviceWorksOn) {
+  BufferOptions options = cuda_options();
+  options.timeout = Milliseconds{300};
+  const auto errors = attempt(options, [](Buffer& buffer) {
+    if (buffer.rank() == 2) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+      buffer.destroy();
+      return;
+    }
+    static_cast<void>(buffer.dispatch(make_worst_case(buffer.rank(), kTokens)));
+  });
+  for (const int rank : {0, 1}) {
+    const auto& error = errors[static_cast<std::size_t>(rank)];
+    ASSERT_TRUE(error.has_value());
+    EXPECT_TRUE(error->code() == ErrorCode::kTimeout || error->code() == ErrorCode::kPeerLost) << error->what();
+  }
+  EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+}
+
+/// Both kinds of control: ranks that are not masked get what the oracle says of a world without the masked one.
+TEST_F(CudaFailures, AMaskedRankIsLeftOut) {
+  std::vector<RandomWorld> worlds;
+  for (std::uint64_t seed = 1; worlds.size() < 30; ++seed) {
+    if (num_ranks_of(seed) == kRanks) worlds.push_back(make_random_world(seed));
+  }
+  std::vector<RandomWorld> expected;
+  for (const RandomWorld& world : worlds) expected.push_back(masked_world(world, {1}));
+  std::latch others(kRanks - 1);  // giving up a buffer waits for the others' kernels
+  run_as_threads(kRanks, [&](const std::shared_ptr<Bootstrap>& bootstrap) {
+    const CudaStreamPlace place;
+    Buffer buffer(bootstrap, cuda_options());
+    if (buffer.rank() == 1) return others.wait();
+    const CountDown leave(others);
+    buffer.mask_rank(1);
+    for (std::size_t i = 0; i < worlds.size(); ++i) {
+      for (const std::string& line : run_world(buffer, worlds[i], expected[i], place)) {
+        throw std::runtime_error(worlds[i].description() + ": " + line);
+      }
+    }
+  });
 }
 
 /// A row that is written by the caller's stream after the call has begun.

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
+#include <iterator>
 #include <optional>
 #include <span>
 #include <stdexcept>
@@ -160,7 +162,8 @@ std::vector<RandomWorld> throughput_worlds(int num_worlds) {
       *world.num_worst_tokens += rank.num_tokens;
       for (std::int64_t& id : rank.topk_idx) id = id < 0 ? id : (id + i) % world.num_experts;
       rank.scales.clear();
-      std::rotate(rank.x.begin(), rank.x.begin() + i, rank.x.end());
+      const auto shift = std::min<std::ptrdiff_t>(i, std::ssize(rank.x));
+      std::rotate(rank.x.begin(), rank.x.begin() + shift, rank.x.end());
     }
     world.expected = reference::dispatch(world.routing);
   }

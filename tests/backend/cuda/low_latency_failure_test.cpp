@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <functional>
+#include <latch>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -15,6 +16,7 @@
 #include <crossdock/buffer.hpp>
 #include <crossdock/error.hpp>
 
+#include "backend/cuda/count_down.hpp"
 #include "backend/cuda/cuda_place.hpp"
 #include "backend/cuda/device_probe.hpp"
 #include "backend/cuda/low_latency_worlds.hpp"
@@ -170,10 +172,12 @@ TEST_F(CudaLowLatencyFailures, ARankThatNeverComesIsATimeoutAndTheDeviceWorksOn)
 TEST_F(CudaLowLatencyFailures, AMaskedRankIsLeftOut) {
   const LowLatencyWorld world = make_low_latency_world(5, {.num_ranks = kRanks, .no_logfmt = true});
   const LowLatencyWorld expected = with_masked(world, {1}, {1});
+  std::latch others(kRanks - 1);  // giving up a buffer waits for the others' kernels
   run_as_threads(kRanks, [&](const std::shared_ptr<Bootstrap>& bootstrap) {
     const CudaStreamPlace place;
     Buffer buffer(bootstrap, cuda_low_latency_options());
-    if (buffer.rank() == 1) return;
+    if (buffer.rank() == 1) return others.wait();
+    const CountDown leave(others);
     buffer.mask_rank(1);
     for (std::uint64_t i = 0; i < 6; ++i) {
       LowLatencyRun(buffer, world, expected, place).run(cuda_options_of(i, buffer.rank()));

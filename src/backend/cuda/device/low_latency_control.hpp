@@ -116,8 +116,11 @@ class ControlLayout {
   [[nodiscard]] constexpr std::size_t reason(std::uint64_t slot) const {
     return all_rank_counts() + kLowLatencySlots * num_ranks_ * num_ranks_ * sizeof(std::int32_t) + slot * kReasonBytes;
   }
+  /// What counting of this window's rank works on, see CountScratch: [R] and [max_experts] twice each, and 4 words.
+  [[nodiscard]] constexpr std::size_t count_scratch() const { return reason(kLowLatencySlots); }
   [[nodiscard]] constexpr std::size_t bytes() const {
-    return (reason(kLowLatencySlots) + kPageBytes - 1) / kPageBytes * kPageBytes;
+    const std::size_t scratch = 2 * (num_ranks_ + max_experts_ + 1) * sizeof(std::int32_t) + 4 * sizeof(std::uint64_t);
+    return (count_scratch() + scratch + kPageBytes - 1) / kPageBytes * kPageBytes;
   }
 
  private:
