@@ -24,7 +24,8 @@ row() {
   number=$((number + 1))
   if [ -n "$rows" ] && ! grep -qw "$number" <<< "$rows"; then return; fi
   local result
-  result=$("$crossdock" bench --backend cuda --hidden 7168 --topk 8 --experts 256 --iterations "$iterations" \
+  grep -q -e "--experts" <<< "$*" || set -- --experts 256 "$@"
+  result=$("$crossdock" bench --backend cuda --hidden 7168 --topk 8 --iterations "$iterations" \
     --warmup 5 --json - "$@" 2>&1) || true
   python3 - "$number" "$name" << 'PYTHON' 3<<< "$result"
 import json, os, sys
@@ -66,13 +67,17 @@ PYTHON
 
 row "8 ranks, bf16, 16 SMs" --ranks 8 --tokens 4096 --sms 16
 row "8 ranks, bf16, 16 SMs, cached" --ranks 8 --tokens 4096 --sms 16 --cached
+row "8 ranks, bf16, 16 SMs, worst case" --ranks 8 --tokens 4096 --sms 16 --worst-case
 row "8 ranks, fp8, 16 SMs" --ranks 8 --tokens 4096 --sms 16 --dtype fp8
 row "8 ranks, bf16, 16 SMs, x outside the arena" --ranks 8 --tokens 4096 --sms 16 --combine-input outside
 row "8 ranks, bf16, 8 SMs" --ranks 8 --tokens 4096 --sms 8
 row "8 ranks, bf16, 4 SMs" --ranks 8 --tokens 4096 --sms 4
 row "2 ranks, bf16, 64 SMs" --ranks 2 --tokens 4096 --sms 64
 row "2 ranks, bf16, 64 SMs, cached" --ranks 2 --tokens 4096 --sms 64 --cached
+row "2 ranks, bf16, 64 SMs, worst case" --ranks 2 --tokens 4096 --sms 64 --worst-case
 row "2 ranks, fp8, 64 SMs" --ranks 2 --tokens 4096 --sms 64 --dtype fp8
+row "8 ranks, bf16, 16 SMs, a recorded router" --ranks 8 --tokens 4096 --sms 16 --routing trace_e256_k8.safetensors
+row "the same with 64 experts, more skewed" --ranks 8 --tokens 4096 --sms 16 --experts 64 --routing trace_e64_k8.safetensors
 row "8 ranks (threads), bf16, 16 SMs" --ranks 8 --tokens 4096 --sms 16 --threads
 row "2 ranks (threads), bf16, 64 SMs" --ranks 2 --tokens 4096 --sms 64 --threads
 printf '%-4s%-44s%10s%10s%10s%10s%10s%10s\n' "" "low latency, microseconds" dispatch min combine min pair min

@@ -40,6 +40,8 @@ struct ArenaSizeArgs {
   std::int64_t num_topk = 0;           ///< 0 if dispatched without top-k
   std::int64_t combine_row_bytes = 0;  ///< bytes of a row that combine_input() or staging holds; 0 if not in the arena
   int operations_in_flight = 1;        ///< how many dispatches' results are alive at once
+  /// On a device, of a dispatch with num_worst_tokens: this rank's tokens * ranks. Its routes lie in the arena, too.
+  std::int64_t num_routes = 0;
 };
 /// Bytes of arena that hold the tensors of that dispatch, alignment included.
 /// Throws kInvalidArgument for negative fields and kCapacity if the result does not fit 64 bits.

@@ -84,6 +84,7 @@ std::size_t get_arena_size_hint(const ArenaSizeArgs& args) {
   require_not_negative("num_topk", args.num_topk);
   require_not_negative("combine_row_bytes", args.combine_row_bytes);
   require_not_negative("operations_in_flight", args.operations_in_flight);
+  require_not_negative("num_routes", args.num_routes);
 
   // One slab for each tensor; a slab of no bytes costs nothing.
   const auto slab = [rows = Bytes64::of(args.num_recv_tokens)](Bytes64 row_bytes) {
@@ -96,6 +97,10 @@ std::size_t get_arena_size_hint(const ArenaSizeArgs& args) {
                   + slab(topk * sizeof(std::int64_t)) + weights                         // recv_topk_idx, _weights
                   + slab(sizeof(std::int32_t));                                         // recv_src_idx
   if (args.combine_row_bytes > 0) total = total + slab(Bytes64::of(args.combine_row_bytes)) + weights;
+  // A row number, a flag and at most a word for each, and tables that grow with the ranks only.
+  constexpr std::uint64_t kRouteBytes = sizeof(std::int32_t) + 1 + sizeof(std::uint64_t);
+  constexpr std::uint64_t kTableBytes = std::uint64_t{32} << 10U;
+  if (args.num_routes > 0) total = total + Bytes64::of(args.num_routes) * kRouteBytes + kTableBytes;
   return (total * Bytes64::of(args.operations_in_flight)).value();
 }
 

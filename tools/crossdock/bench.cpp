@@ -160,6 +160,8 @@ void add_data_options(CLI::App& command, BenchConfig& config) {
   command.add_flag("--logfmt", config.use_logfmt,
                    "Low-latency combine: rows travel as LogFMT-10; magnitudes are below 1, so that it casts them");
   command.add_flag("--cached", config.cached, "Dispatches repeat the routing of the first: nothing is counted");
+  command.add_flag("--worst-case", config.worst_case,
+                   "Dispatches are told how many rows will come (num_worst_tokens): on a device they need no host");
   command.add_option("--json", config.json_path, "Write the result to this file, too; - is standard output")
       ->type_name("FILE");
   add_data_option(command, config.data_directory);

@@ -51,6 +51,7 @@ void complete(BenchConfig& config) {
   const bool is_low_latency = config.mode == OperationMode::kLowLatency;
   require(config.device.type == DeviceType::kHost || !config.use_logfmt, "--backend cuda has no --logfmt yet");
   require(!is_low_latency || !config.cached, "--cached belongs to --mode normal");
+  require(!is_low_latency || !config.worst_case, "--worst-case belongs to --mode normal");
   require(is_low_latency || !config.use_logfmt, "--logfmt belongs to --mode low-latency");
   const bool is_fp8 = config.dtype == PayloadType::kFp8;
   if (is_fp8 && !is_low_latency) {

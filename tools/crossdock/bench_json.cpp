@@ -28,6 +28,7 @@ Json config_json(const BenchConfig& config) {
           {"backend", name_of(config.device.type)},
           {"sms", config.num_sms},
           {"cached", config.cached},
+          {"worst_case", config.worst_case},
           {"logfmt", config.use_logfmt}};
 }
 

@@ -34,6 +34,7 @@ class BenchRank {
       input_.config = get_dispatch_config(config_.num_ranks, config_.num_sms);
       combine_config_ = get_combine_config(config_.num_ranks, config_.num_sms);
     }
+    if (config_.worst_case) input_.num_worst_tokens = num_recv_rows;
   }
 
   void run() {
