@@ -35,9 +35,20 @@ Tensor on_host(const DispatchHandle::State& state, const Tensor& tensor) {
   return state.copy_to_host ? state.copy_to_host(tensor) : tensor;
 }
 
-plan::RouteTable route_of(const DispatchHandle::State& state) {
+/// The table of a device without the columns of ranks that were masked: they get nothing.
+Tensor membership_of(const DispatchHandle::State& state, const plan::CountMatrix& counts) {
+  if (!state.copy_to_host) return state.is_token_in_rank;
+  Tensor membership = state.copy_to_host(state.is_token_in_rank);
+  const auto num_ranks = static_cast<std::size_t>(counts.num_ranks());
+  auto* const flags = membership.data_as<std::uint8_t>();
+  for (std::size_t i = 0; i < static_cast<std::size_t>(membership.num_elements()); ++i) {
+    if (counts.at(state.rank, static_cast<int>(i % num_ranks)) == 0) flags[i] = 0;
+  }
+  return membership;
+}
+
+plan::RouteTable route_of(const DispatchHandle::State& state, const Tensor& membership) {
   if (!state.copy_to_host) return state.route;
-  const Tensor membership = state.copy_to_host(state.is_token_in_rank);
   return plan::make_route_table(
       {membership.data_as<std::uint8_t>(), static_cast<std::size_t>(membership.num_elements())}, state.num_tokens,
       state.counts.num_ranks());
@@ -74,7 +85,8 @@ ParityMatrices DispatchHandle::parity_matrices(int num_channels) const {
   const Tensor src_idx = on_host(state, state.recv_src_idx);
   const std::span<const std::int32_t> received(src_idx.data_as<std::int32_t>(),
                                                static_cast<std::size_t>(counts.rows.num_recv(state.rank)));
-  const plan::RouteTable route = route_of(state);
+  const Tensor membership = membership_of(state, counts.rows);
+  const plan::RouteTable route = route_of(state, membership);
   ParityMatrices result;
   result.rank_prefix_matrix = rank_prefix_matrix();
   result.channel_prefix_matrix =

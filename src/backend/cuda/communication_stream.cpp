@@ -72,16 +72,6 @@ Tensor CommunicationStream::allocate(DataType dtype, std::span<const std::int64_
   return Tensor::own(std::move(owner), data, dtype, shape, device());
 }
 
-Tensor CommunicationStream::copy_to_host(const Tensor& tensor) const {
-  const DeviceGuard guard(device_);
-  auto memory = std::make_shared<std::vector<std::byte>>(std::max<std::size_t>(tensor.num_bytes(), 1));
-  check(cudaMemcpyAsync(memory->data(), tensor.data(), tensor.num_bytes(), cudaMemcpyDeviceToHost, stream_),
-        "a copy for the host");
-  check(cudaStreamSynchronize(stream_), "a copy for the host");
-  std::byte* const data = memory->data();
-  return Tensor::own(std::move(memory), data, tensor.dtype(), tensor.shape());
-}
-
 CommunicationStream::Ticket CommunicationStream::take_ticket() {
   const std::lock_guard lock(mutex_);
   if (free_flags_.empty()) {
@@ -119,6 +109,15 @@ void CommunicationStream::await(const Ticket& ticket, const Deadline& deadline) 
                        deadline.timeout().count());
     }
   }
+}
+
+Tensor copy_to_host(const Tensor& tensor, cudaStream_t stream) {
+  auto memory = std::make_shared<std::vector<std::byte>>(std::max<std::size_t>(tensor.num_bytes(), 1));
+  check(cudaMemcpyAsync(memory->data(), tensor.data(), tensor.num_bytes(), cudaMemcpyDeviceToHost, stream),
+        "a copy for the host");
+  check(cudaStreamSynchronize(stream), "a copy for the host");
+  std::byte* const data = memory->data();
+  return Tensor::own(std::move(memory), data, tensor.dtype(), tensor.shape());
 }
 
 }  // namespace crossdock::cuda

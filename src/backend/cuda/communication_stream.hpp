@@ -33,9 +33,6 @@ class CommunicationStream : public std::enable_shared_from_this<CommunicationStr
   /// Memory of the device, used again in the stream's order. Contents undefined. Throws kCapacity.
   [[nodiscard]] Tensor allocate(DataType dtype, std::span<const std::int64_t> shape);
 
-  /// A copy in host memory, in the stream's order; waits for it. REQUIRES: contiguous.
-  [[nodiscard]] Tensor copy_to_host(const Tensor& tensor) const;
-
   /// A flag that no other kernel writes until it is given back.
   struct Ticket {
     std::size_t flag = 0;
@@ -75,5 +72,8 @@ class CommunicationStream : public std::enable_shared_from_this<CommunicationStr
   std::vector<std::size_t> free_flags_;
   std::uint64_t last_value_ = 0;
 };
+
+/// A copy in host memory, in the stream's order; waits for it. REQUIRES: contiguous; its device is the current one.
+[[nodiscard]] Tensor copy_to_host(const Tensor& tensor, cudaStream_t stream);
 
 }  // namespace crossdock::cuda

@@ -97,7 +97,10 @@ DispatchLayout CudaDevice::compute_layout(const Tensor& topk_idx, int num_expert
 
 void CudaDevice::plan(const DispatchInput& input, DispatchHandle::State& state) {
   const DeviceGuard guard(stream_->device().index);
-  state.copy_to_host = [stream = stream_](const Tensor& tensor) { return stream->copy_to_host(tensor); };
+  state.copy_to_host = [stream = stream_](const Tensor& tensor) {
+    const DeviceGuard own_device(stream->device().index);
+    return cuda::copy_to_host(tensor, stream->get());
+  };
   const std::array shape{state.num_tokens, std::int64_t{num_ranks_}};
   // One allocation for both tables: each costs a call to the driver.
   const std::int64_t entries = state.num_tokens * num_ranks_;

@@ -45,10 +45,17 @@ LowLatencyQueue::LowLatencyQueue(std::shared_ptr<host::Group> group, DeviceWindo
       num_sms_(std::clamp(stream_->num_multiprocessors() / num_sharers, 1, kMostMultiprocessors)),
       mailbox_(make_pinned<device::Mailbox>(1)) {
   check(cudaEventCreateWithFlags(&order_, cudaEventDisableTiming), "cudaEventCreate");
+  check(cudaEventCreateWithFlags(&allocated_, cudaEventDisableTiming), "cudaEventCreate");
+  int least = 0;
+  int greatest = 0;
+  check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "cudaDeviceGetStreamPriorityRange");
+  check(cudaStreamCreateWithPriority(&own_stream_, cudaStreamNonBlocking, greatest), "cudaStreamCreateWithPriority");
 }
 
 LowLatencyQueue::~LowLatencyQueue() {
   if (order_ != nullptr) static_cast<void>(cudaEventDestroy(order_));
+  if (allocated_ != nullptr) static_cast<void>(cudaEventDestroy(allocated_));
+  if (own_stream_ != nullptr) static_cast<void>(cudaStreamDestroy(own_stream_));
 }
 
 Launch LowLatencyQueue::begin(std::string_view operation, Completion completion, const Stream& caller) {
@@ -57,9 +64,13 @@ Launch LowLatencyQueue::begin(std::string_view operation, Completion completion,
   const bool is_awaited = completion == Completion::kSynchronous || completion == Completion::kAsynchronous;
   Launch launch;
   launch.operation = operation;
-  launch.stream = is_awaited ? stream_->get() : static_cast<cudaStream_t>(caller.native);
+  launch.stream = is_awaited ? own_stream_ : static_cast<cudaStream_t>(caller.native);
   launch.captured = CaptureSlabs::of(launch.stream, last_capture_.lock());
-  if (is_awaited) launch.ticket = take_ticket();
+  if (is_awaited) {
+    launch.ticket = take_ticket();
+    check(cudaEventRecord(allocated_, stream_->get()), "the order of memory");
+    check(cudaStreamWaitEvent(own_stream_, allocated_), "the order of memory");
+  }
   launch.ordinal = ++last_ordinal_;
   awaited_[launch.ordinal % awaited_.size()] = is_awaited ? launch.ordinal : 0;
   order(launch);
@@ -164,7 +175,7 @@ void LowLatencyQueue::release_read() {
   {
     const std::lock_guard lock(mutex_);
     if (kept_.empty() || last_capture_.lock()) return;
-    launch.stream = stream_->get();
+    launch.stream = own_stream_;
     launch.ordinal = last_ordinal_;
     launch.ticket = take_ticket();
     order(launch);
@@ -250,7 +261,7 @@ void LowLatencyQueue::refuse(const Stream& caller, const Error& reason, Millisec
   if (CaptureSlabs::of(static_cast<cudaStream_t>(caller.native), nullptr)) return;
   Launch launch;
   launch.operation = "refuse";
-  launch.stream = stream_->get();
+  launch.stream = own_stream_;
   {
     const std::lock_guard lock(mutex_);
     launch.ordinal = ++last_ordinal_;
@@ -277,18 +288,18 @@ void LowLatencyQueue::abandon(const Launch& launch, const Tensor& epoch) {
 Tensor LowLatencyQueue::copy_to_host(const Tensor& tensor) {
   const DeviceGuard guard(stream_->device().index);
   Launch launch;
-  launch.stream = stream_->get();
+  launch.stream = own_stream_;
   {
     const std::lock_guard lock(mutex_);
     order(launch);
   }
-  return stream_->copy_to_host(tensor);
+  return cuda::copy_to_host(tensor, own_stream_);
 }
 
 void LowLatencyQueue::set_masks(std::uint64_t masked) {
   const DeviceGuard guard(stream_->device().index);
   Launch launch;
-  launch.stream = stream_->get();
+  launch.stream = own_stream_;
   const std::lock_guard lock(mutex_);
   order(launch);
   auto* const own = reinterpret_cast<device::OwnState*>(windows_[static_cast<std::size_t>(group_->rank())]->data());

@@ -51,7 +51,7 @@ class LowLatencyQueue {
   LowLatencyQueue& operator=(const LowLatencyQueue&) = delete;
   ~LowLatencyQueue();
 
-  /// Begins an operation, on the caller's stream or on that of the buffer. Throws what an earlier operation that no one
+  /// Begins an operation, on the caller's stream or on one of its own. Throws what an earlier operation that no one
   /// waited for ended with.
   [[nodiscard]] Launch begin(std::string_view operation, Completion completion, const Stream& caller);
   /// Before another kernel of the operation.
@@ -106,6 +106,10 @@ class LowLatencyQueue {
   std::shared_ptr<host::Group> group_;
   DeviceWindows windows_;
   std::shared_ptr<CommunicationStream> stream_;
+  /// Of operations that the host waits for. Kernels that wait for no one run on the buffer's stream, and must not wait
+  /// behind these: another rank may need them first.
+  cudaStream_t own_stream_ = nullptr;
+  cudaEvent_t allocated_ = nullptr;  ///< what was allocated on the buffer's stream is there
   int max_experts_;
   int num_sms_;
   PinnedArray<device::Mailbox> mailbox_;

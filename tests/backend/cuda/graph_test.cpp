@@ -175,7 +175,7 @@ std::vector<RandomWorld> throughput_worlds(int num_worlds) {
 class ThroughputGraphRank {
  public:
   ThroughputGraphRank(const std::shared_ptr<Bootstrap>& bootstrap, const std::vector<RandomWorld>& worlds)
-      : worlds_(worlds), buffer_(bootstrap, cuda_low_latency_options()), rank_(static_cast<std::size_t>(buffer_.rank())) {
+      : worlds_(worlds), buffer_(bootstrap, buffer_options()), rank_(static_cast<std::size_t>(buffer_.rank())) {
     const auto& mine = worlds[0].routing.ranks[rank_];
     const int num_topk = worlds[0].routing.num_topk;
     x_ = place_.place(make_rows(worlds[0].x, mine.x));
@@ -213,6 +213,13 @@ class ThroughputGraphRank {
     CombineOutput combined;
     CombineOutput from_outside;
   };
+
+  static BufferOptions buffer_options() {
+    BufferOptions options = cuda_low_latency_options();
+    options.max_experts = BufferOptions().max_experts;
+    options.arena_bytes = std::size_t{64} << 20U;
+    return options;
+  }
 
   [[nodiscard]] std::int64_t num_rows() const { return *worlds_[0].num_worst_tokens; }
 
