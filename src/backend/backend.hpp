@@ -28,10 +28,10 @@ struct DispatchRequest {
   std::uint64_t epoch = 0;
   Completion completion = Completion::kSynchronous;
   Stream stream{};
-  Tensor x;                            ///< [N, H], rows contiguous
-  std::optional<Tensor> x_scales;      ///< [N, S], any strides
-  std::optional<Tensor> topk_idx;      ///< [N, K], int64 or int32, contiguous
-  std::optional<Tensor> topk_weights;  ///< float32 [N, K], contiguous
+  Tensor x;                              ///< [N, H], rows contiguous
+  std::optional<Tensor> x_scales;        ///< [N, S], any strides
+  std::optional<Tensor> topk_idx;        ///< [N, K], int64 or int32, contiguous
+  std::optional<Tensor> topk_weights;    ///< float32 [N, K], contiguous
   std::optional<DispatchLayout> layout;  ///< that the caller brought, for a backend that looks at it itself
   int expert_alignment = 1;
   std::optional<std::int64_t> num_worst_tokens;

@@ -235,8 +235,8 @@ backend::CombineRequest Buffer::Impl::make_request(std::uint64_t epoch, const Co
                     ? *input.out
                     : allocate_combined(memory, input.x.dtype(), std::array{num_tokens, input.x.size(1)}, completion);
   if (input.topk_weights) {
-    request.out_weights = allocate_combined(memory, DataType::kFloat32,
-                                            std::array{num_tokens, input.topk_weights->size(1)}, completion);
+    request.out_weights =
+        allocate_combined(memory, DataType::kFloat32, std::array{num_tokens, input.topk_weights->size(1)}, completion);
   }
   request.handle = input.handle.state();
   return request;

@@ -35,14 +35,21 @@ Tensor on_host(const DispatchHandle::State& state, const Tensor& tensor) {
   return state.copy_to_host ? state.copy_to_host(tensor) : tensor;
 }
 
-/// The table of a device without the columns of ranks that were masked: they get nothing.
-Tensor membership_of(const DispatchHandle::State& state, const plan::CountMatrix& counts) {
-  if (!state.copy_to_host) return state.is_token_in_rank;
-  Tensor membership = state.copy_to_host(state.is_token_in_rank);
+struct Membership {
+  Tensor on_host;
+  bool is_cut = false;  ///< without columns that the handle's table has
+};
+
+/// Ranks that were masked get nothing, whatever the table of a device says.
+Membership membership_of(const DispatchHandle::State& state, const plan::CountMatrix& counts) {
+  if (!state.copy_to_host) return {state.is_token_in_rank};
+  Membership membership{state.copy_to_host(state.is_token_in_rank)};
   const auto num_ranks = static_cast<std::size_t>(counts.num_ranks());
-  auto* const flags = membership.data_as<std::uint8_t>();
-  for (std::size_t i = 0; i < static_cast<std::size_t>(membership.num_elements()); ++i) {
-    if (counts.at(state.rank, static_cast<int>(i % num_ranks)) == 0) flags[i] = 0;
+  auto* const flags = membership.on_host.data_as<std::uint8_t>();
+  for (std::size_t i = 0; i < static_cast<std::size_t>(membership.on_host.num_elements()); ++i) {
+    if (flags[i] == 0 || counts.at(state.rank, static_cast<int>(i % num_ranks)) > 0) continue;
+    flags[i] = 0;
+    membership.is_cut = true;
   }
   return membership;
 }
@@ -85,8 +92,8 @@ ParityMatrices DispatchHandle::parity_matrices(int num_channels) const {
   const Tensor src_idx = on_host(state, state.recv_src_idx);
   const std::span<const std::int32_t> received(src_idx.data_as<std::int32_t>(),
                                                static_cast<std::size_t>(counts.rows.num_recv(state.rank)));
-  const Tensor membership = membership_of(state, counts.rows);
-  const plan::RouteTable route = route_of(state, membership);
+  const Membership membership = membership_of(state, counts.rows);
+  const plan::RouteTable route = route_of(state, membership.on_host);
   ParityMatrices result;
   result.rank_prefix_matrix = rank_prefix_matrix();
   result.channel_prefix_matrix =
@@ -95,7 +102,7 @@ ParityMatrices DispatchHandle::parity_matrices(int num_channels) const {
       to_tensor(plan::recv_channel_prefix_matrix(received, counts.rows, state.rank, counts.num_tokens_of, num_channels),
                 {num_ranks, num_channels});
   result.recv_src_idx = state.recv_src_idx;
-  result.is_token_in_rank = state.is_token_in_rank;
+  result.is_token_in_rank = membership.is_cut ? membership.on_host : state.is_token_in_rank;
   result.send_head = to_tensor(plan::send_head(route, num_ranks, num_channels), {state.num_tokens, num_ranks});
   return result;
 }

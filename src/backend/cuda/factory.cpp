@@ -16,8 +16,8 @@ namespace crossdock::cuda {
 namespace {
 
 constexpr std::size_t kPageBytes = 4096;
-/// Ranks of one device whose kernels may wait for each other: as threads of a process each needs connections of its own to
-/// the device, of which there are 32.
+/// Ranks of one device whose kernels may wait for each other: as threads of a process each needs connections of its own
+/// to the device, of which there are 32.
 constexpr int kMostSharers = 8;
 
 /// The host's window holds records and signals only.

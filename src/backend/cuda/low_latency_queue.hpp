@@ -77,8 +77,8 @@ class LowLatencyQueue {
   void refuse(const Stream& caller, const Error& reason, Milliseconds timeout);
   /// Instead of the second half of an operation.
   void abandon(const Launch& launch, const Tensor& epoch);
-  /// A copy of a contiguous tensor, once the operations that were begun before have ended. After a launch of a graph the
-  /// caller must wait for that first.
+  /// A copy of a contiguous tensor, once the operations that were begun before have ended. After a launch of a graph
+  /// the caller must wait for that first.
   [[nodiscard]] Tensor copy_to_host(const Tensor& tensor);
   /// Bit r: operations go without rank r, from the next one on.
   void set_masks(std::uint64_t masked);

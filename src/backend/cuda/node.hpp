@@ -24,7 +24,7 @@ struct Node {
   std::shared_ptr<CommunicationStream> stream;
   std::unique_ptr<LowLatencyQueue> queue;
   CountScratch count_scratch;
-  std::size_t control_bytes = 0;   ///< of a window, before the arena
+  std::size_t control_bytes = 0;  ///< of a window, before the arena
   bool counts_on_device = false;  ///< see Backend::keeps_counts_on_device
 
   /// Where a rank's window begins, with what the ranks of low-latency mode say to each other.

@@ -32,7 +32,8 @@ void WorstCaseCombine::send(const Deadline& deadline) {
   launch_ = node_->queue->begin("combine", request_.completion, request_.stream);
   allocate();
   if (x_.data() != request_.x.data()) stage(request_.x, x_);
-  if (request_.topk_weights && weights_.data() != request_.topk_weights->data()) stage(*request_.topk_weights, weights_);
+  if (request_.topk_weights && weights_.data() != request_.topk_weights->data())
+    stage(*request_.topk_weights, weights_);
   exchange(deadline);
   reduce();
   complete(deadline);
@@ -118,10 +119,9 @@ void WorstCaseCombine::reduce() const {
   args.num_ranks = node_->group->num_ranks();
   args.element = request_.x.dtype() == DataType::kBfloat16 ? device::Element::kBfloat16 : device::Element::kFloat32;
   args.rows = request_.handle->send_rows.data_as<std::int32_t>();
-  args.row_access =
-      device::access_bytes({reinterpret_cast<std::uint64_t>(request_.x.data()),
-                            static_cast<std::uint64_t>(row_stride_bytes(request_.x)),
-                            static_cast<std::uint64_t>(row_bytes(request_.x))});
+  args.row_access = device::access_bytes({reinterpret_cast<std::uint64_t>(request_.x.data()),
+                                          static_cast<std::uint64_t>(row_stride_bytes(request_.x)),
+                                          static_cast<std::uint64_t>(row_bytes(request_.x))});
   if (request_.bias_0) {
     args.bias_0 = request_.bias_0->data_as<std::byte>();
     args.bias_0_stride = row_stride_bytes(*request_.bias_0);

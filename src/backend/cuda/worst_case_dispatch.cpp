@@ -140,8 +140,7 @@ void WorstCaseDispatch::count() const {
     args.is_token_in_rank = handle_.is_token_in_rank.data_as<std::uint8_t>();
   }
   args.rows = handle_.send_rows.data_as<std::int32_t>();
-  args.scratch =
-      node_->count_scratch.scratch(masks_.data_as<std::uint64_t>(), block_counts_.data_as<std::int32_t>());
+  args.scratch = node_->count_scratch.scratch(masks_.data_as<std::uint64_t>(), block_counts_.data_as<std::int32_t>());
   args.counts = node_->count_scratch.found();
   args.completion.blocks_ended = node_->count_scratch.blocks_ended();
   check(device::launch_layout(args, launch_.stream), "the layout of a dispatch");
@@ -150,7 +149,8 @@ void WorstCaseDispatch::count() const {
 void WorstCaseDispatch::exchange(const Deadline& deadline) const {
   device::ExchangeArgs args;
   args.party = node_->queue->party(launch_, device::Phases::kSend, epoch_, deadline.timeout(), request_.wait_costs);
-  args.kind = request_.is_cached() ? device::LowLatencyKind::kCachedDispatch : device::LowLatencyKind::kWorstCaseDispatch;
+  args.kind =
+      request_.is_cached() ? device::LowLatencyKind::kCachedDispatch : device::LowLatencyKind::kWorstCaseDispatch;
   args.num_experts = handle_.num_experts;
   args.dtypes = static_cast<std::uint32_t>(request_.x.dtype());
   args.num_scales = -1;
@@ -200,7 +200,8 @@ void WorstCaseDispatch::send_rows() const {
     args.id_bytes = static_cast<std::int32_t>(size_of(request_.topk_idx->dtype()));
     args.topk_idx = request_.topk_idx->data_as<std::byte>();
     args.topk_weights = request_.topk_weights->data_as<float>();
-    args.unused = {num_rows(), result_.recv_topk_idx->data_as<std::byte>(), result_.recv_topk_weights->data_as<float>()};
+    args.unused = {num_rows(), result_.recv_topk_idx->data_as<std::byte>(),
+                   result_.recv_topk_weights->data_as<float>()};
   }
   args.table = table_.data_as<device::SendTable>();
   check(device::launch_send(args, node_->num_sms(request_.num_sms), launch_.stream), "dispatch: send");
@@ -209,7 +210,8 @@ void WorstCaseDispatch::send_rows() const {
 void WorstCaseDispatch::complete(const Deadline& deadline) const {
   device::CompleteArgs args;
   args.party = node_->queue->party(launch_, device::Phases::kReceive, epoch_, deadline.timeout(), request_.wait_costs);
-  args.kind = request_.is_cached() ? device::LowLatencyKind::kCachedDispatch : device::LowLatencyKind::kWorstCaseDispatch;
+  args.kind =
+      request_.is_cached() ? device::LowLatencyKind::kCachedDispatch : device::LowLatencyKind::kWorstCaseDispatch;
   args.num_experts = handle_.num_experts;
   args.send = table_.data_as<device::SendTable>();
   if (request_.statistics) args.statistics = request_.statistics->data_as<std::int32_t>();

@@ -1,4 +1,5 @@
-// Throughput dispatch whose results have a given size, and one that repeats it: kernels on a stream, no host in between.
+// Throughput dispatch whose results have a given size, and one that repeats it: kernels on a stream, no host in
+// between.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +31,9 @@ class WorstCaseDispatch final : public backend::DispatchOperation {
   void allocate();
   void complete_handle();
   [[nodiscard]] std::uint64_t offset_of(const Tensor& tensor) const;
-  [[nodiscard]] device::HandleCounts* counts() const { return handle_.counts_on_device.data_as<device::HandleCounts>(); }
+  [[nodiscard]] device::HandleCounts* counts() const {
+    return handle_.counts_on_device.data_as<device::HandleCounts>();
+  }
   void count() const;
   void exchange(const Deadline& deadline) const;
   void send_rows() const;

@@ -162,9 +162,9 @@ struct CudaWorstCaseFailures : CudaFailures {
 
   /// With the operation waited for, and with the next one.
   static void expect_error(const std::function<DispatchInput(int)>& make, ErrorCode code, const std::string& text) {
-    expect_on_all(attempt(cuda_options(),
-                          [&](Buffer& buffer) { static_cast<void>(buffer.dispatch(make(buffer.rank()))); }),
-                  code, text);
+    expect_on_all(
+        attempt(cuda_options(), [&](Buffer& buffer) { static_cast<void>(buffer.dispatch(make(buffer.rank()))); }), code,
+        text);
     const auto errors = attempt(cuda_options(), [&](Buffer& buffer) {
       const CudaStreamPlace place;
       OperationOptions options;

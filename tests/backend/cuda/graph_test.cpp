@@ -144,7 +144,8 @@ std::uint64_t throughput_seed() {
   for (std::uint64_t seed = 1;; ++seed) {
     if (num_ranks_of(seed) != kRanks) continue;
     const RandomWorld world = make_random_world(seed);
-    const bool has_tokens = std::ranges::all_of(world.routed, [](const auto& rank) { return rank.num_recv_tokens > 4; });
+    const bool has_tokens =
+        std::ranges::all_of(world.routed, [](const auto& rank) { return rank.num_recv_tokens > 4; });
     const bool is_summed = world.x.dtype == DataType::kBfloat16 || world.x.dtype == DataType::kFloat32;
     if (world.with_topk && world.id_dtype == DataType::kInt64 && is_summed && has_tokens) return seed;
   }
@@ -170,8 +171,8 @@ std::vector<RandomWorld> throughput_worlds(int num_worlds) {
   return worlds;
 }
 
-/// One rank of throughput mode: a dispatch of rows that are bfloat16 or float32, an expert that leaves them as they are,
-/// a second dispatch with the handle, and a combine from the arena and one from elsewhere.
+/// One rank of throughput mode: a dispatch of rows that are bfloat16 or float32, an expert that leaves them as they
+/// are, a second dispatch with the handle, and a combine from the arena and one from elsewhere.
 class ThroughputGraphRank {
  public:
   ThroughputGraphRank(const std::shared_ptr<Bootstrap>& bootstrap, const std::vector<RandomWorld>& worlds)
@@ -181,8 +182,8 @@ class ThroughputGraphRank {
     x_ = place_.place(make_rows(worlds[0].x, mine.x));
     ids_ = place_.place(make_matrix<std::int64_t>(DataType::kInt64, num_topk, mine.topk_idx));
     weights_ = place_.place(make_matrix<float>(DataType::kFloat32, num_topk, mine.topk_weights));
-    outside_ = place_.place(make_rows(worlds[0].x, std::vector<std::byte>(static_cast<std::size_t>(num_rows()) *
-                                                                          worlds[0].x.row_bytes())));
+    outside_ = place_.place(
+        make_rows(worlds[0].x, std::vector<std::byte>(static_cast<std::size_t>(num_rows()) * worlds[0].x.row_bytes())));
   }
 
   void run() {
@@ -263,8 +264,8 @@ class ThroughputGraphRank {
   void check_outputs(const RandomWorld& world) const {
     reference::CombineWorld combine{world.x.dtype, world.x.columns, world.routing.num_topk, {}};
     for (std::size_t r = 0; r < world.expected.size(); ++r) {
-      combine.ranks.push_back({world.routing.ranks[r].num_tokens, world.expected[r].recv_x,
-                               world.expected[r].recv_topk_weights, {}, {}});
+      combine.ranks.push_back(
+          {world.routing.ranks[r].num_tokens, world.expected[r].recv_x, world.expected[r].recv_topk_weights, {}, {}});
     }
     const auto combined = reference::combine(combine, world.expected)[rank_];
     const reference::DispatchedRank& received = world.expected[rank_];

@@ -53,8 +53,8 @@ struct alignas(16) Record {
 };
 static_assert(sizeof(Record) == 128);
 
-/// Where a rank of throughput mode takes what it receives, or has what it contributes: offsets from the beginning of its
-/// window.
+/// Where a rank of throughput mode takes what it receives, or has what it contributes: offsets from the beginning of
+/// its window.
 struct Placement {
   std::uint64_t x;
   std::uint64_t scales;
@@ -109,8 +109,7 @@ class ControlLayout {
   }
   /// int32 [R]: rows that `rank` sends to each rank, in throughput mode.
   [[nodiscard]] constexpr std::size_t rank_counts(std::uint64_t slot, int rank) const {
-    return all_rank_counts() +
-           (slot * num_ranks_ + static_cast<std::size_t>(rank)) * num_ranks_ * sizeof(std::int32_t);
+    return all_rank_counts() + (slot * num_ranks_ + static_cast<std::size_t>(rank)) * num_ranks_ * sizeof(std::int32_t);
   }
   /// Text: why this window's rank refused the operation.
   [[nodiscard]] constexpr std::size_t reason(std::uint64_t slot) const {
@@ -168,8 +167,8 @@ struct Failure {
   std::uint64_t epoch;
   std::int32_t first_rank;  ///< that takes part
   std::int64_t detail;
-  Record first;             ///< of that rank
-  Record theirs;            ///< of `rank`
+  Record first;   ///< of that rank
+  Record theirs;  ///< of `rank`
 };
 
 /// What a rank's kernels and its host share; pinned.

@@ -40,8 +40,8 @@ struct ReduceArgs {
   std::int64_t bias_0_stride = 0;
   const std::byte* bias_1 = nullptr;
   std::int64_t bias_1_stride = 0;
-  std::byte* out = nullptr;      ///< [N, H], packed
-  float* out_weights = nullptr;  ///< [N, K], packed
+  std::byte* out = nullptr;            ///< [N, H], packed
+  float* out_weights = nullptr;        ///< [N, K], packed
   const ReduceTable* table = nullptr;  ///< instead of ranks and contributors
   std::int32_t row_access = 16;        ///< with a table: bytes of the widest access that suits all contributors' rows
   Completion completion;

@@ -25,8 +25,8 @@ struct Destination {
 
 /// Where rows go if only the device knows: in its memory.
 struct SendTable {
-  std::uint64_t ranks;     ///< as in SendArgs
-  std::int64_t num_recv;   ///< rows that this rank receives; -1: the operation failed, nothing moves
+  std::uint64_t ranks;    ///< as in SendArgs
+  std::int64_t num_recv;  ///< rows that this rank receives; -1: the operation failed, nothing moves
   Destination destinations[kMaxRanks];
 };
 

@@ -87,11 +87,11 @@ struct CompleteArgs {
 /// Before any rank's kernels run; see load_low_latency_dispatch.
 cudaError_t load_worst_case();
 
-/// Announces, waits for all ranks, compares, and writes the table by which rows are sent or summed; one that says that the
-/// operation failed if it did. One block.
+/// Announces, waits for all ranks, compares, and writes the table by which rows are sent or summed; one that says that
+/// the operation failed if it did. One block.
 cudaError_t launch_exchange(const ExchangeArgs& args, cudaStream_t stream);
-/// After the rows: waits until all rows for this rank are here (dispatch), or until all have read this rank's (combine),
-/// and ends the operation. One block.
+/// After the rows: waits until all rows for this rank are here (dispatch), or until all have read this rank's
+/// (combine), and ends the operation. One block.
 cudaError_t launch_complete(const CompleteArgs& args, cudaStream_t stream);
 
 }  // namespace crossdock::cuda::device
