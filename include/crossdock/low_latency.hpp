@@ -98,7 +98,7 @@ struct LowLatencyCombineInput {
                ///< the operation then waits until all ranks have read it; else its used rows are staged with one copy
   Tensor topk_weights{};  ///< float32 [N, K], contiguous
   LowLatencyHandle handle{};
-  /// As in the dispatch, int64 or int32 [N, K]: checked against a digest in the handle, and else not needed.
+  /// As in the dispatch, int64 or int32 [N, K]: other ids are an error, and else it is not needed.
   std::optional<Tensor> topk_idx{};
   std::optional<Tensor> out{};  ///< bfloat16 [N, H], contiguous; allocated if absent
   /// x is what Buffer::next_combine_buffer gave for this handle, and belongs to the operation from now on: it is read

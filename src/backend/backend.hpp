@@ -96,6 +96,7 @@ struct LowLatencyCombineRequest {
   Tensor x;                          ///< bfloat16 [L, R * M, H], contiguous
   Tensor topk_weights;               ///< float32 [N, K], contiguous
   Tensor out;                        ///< bfloat16 [N, H], contiguous
+  std::optional<Tensor> topk_idx;    ///< on a device, [N, K], int64 or int32, contiguous: must be the dispatch's ids
   std::optional<Tensor> wait_costs;  ///< int64 [R], contiguous
   bool use_logfmt = false;
   bool zero_copy = false;  ///< x is a slab that next_combine_buffer() gave; it belongs to the operation

@@ -33,7 +33,8 @@ class LowLatencyHandle::State {
     std::int64_t row = 0;
   };
   RecyclingVector<Place> places;  ///< [num_tokens, num_topk]; known once received
-  /// On a device: the same, and the epoch of the dispatch there; filled in in the order of its stream.
+  /// On a device: the same (packed_row of a selection that has no row is its expert or -1), and the epoch of the
+  /// dispatch there; filled in in the order of its stream.
   Tensor places_on_device;
   Tensor epoch_on_device;
   std::shared_ptr<void> memory;  ///< where a captured dispatch takes memory from, for what belongs to it

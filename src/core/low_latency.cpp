@@ -76,6 +76,7 @@ backend::LowLatencyCombineRequest Buffer::Impl::make_request(std::uint64_t epoch
   request.stream = options.stream;
   request.x = input.x;
   request.topk_weights = input.topk_weights;
+  if (limits_.device.type != DeviceType::kHost) request.topk_idx = input.topk_idx;  // else they are checked
   request.out = input.out ? *input.out
                           : allocate_combined(handle.memory, DataType::kBfloat16,
                                               std::array{handle.num_tokens, handle.hidden}, options.completion);

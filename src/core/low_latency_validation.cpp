@@ -42,13 +42,15 @@ void check_ids(const Tensor& topk_idx, int num_experts, std::int64_t max_tokens)
   }
 }
 
-void check_same_ids(const Tensor& topk_idx, const LowLatencyHandle::State& handle) {
+void check_same_ids(const Tensor& topk_idx, const LowLatencyHandle::State& handle, const Limits& limits) {
   require(
       (topk_idx.dtype() == DataType::kInt64 || topk_idx.dtype() == DataType::kInt32) && topk_idx.dimensions() == 2 &&
           topk_idx.size(0) == handle.num_tokens && topk_idx.size(1) == handle.num_topk && topk_idx.is_contiguous(),
       "topk_idx is {}, contiguous int64 or int32 [{}, {}] is allowed", topk_idx, handle.num_tokens, handle.num_topk);
-  require(topk_idx.device().type != DeviceType::kHost || digest_of_ids(topk_idx) == handle.ids_digest,
-          "topk_idx has other ids than the dispatch of epoch {} that the handle is of", handle.epoch);
+  check_device(topk_idx, "topk_idx", limits);
+  require(
+      limits.device.type != DeviceType::kHost || digest_of_ids(topk_idx) == handle.ids_digest,  // else its kernel does
+      "topk_idx has other ids than the dispatch of epoch {} that the handle is of", handle.epoch);
 }
 
 }  // namespace
@@ -100,7 +102,7 @@ void check_low_latency_combine(const LowLatencyCombineInput& input, const LowLat
   check_tokens(input.topk_weights, "topk_weights", DataType::kFloat32, handle.num_topk);
   require(!(input.zero_copy && input.use_logfmt),
           "use_logfmt with zero_copy: LogFMT is a copy; one of them is allowed");
-  if (input.topk_idx) check_same_ids(*input.topk_idx, handle);
+  if (input.topk_idx) check_same_ids(*input.topk_idx, handle, limits);
   if (input.out) check_tokens(*input.out, "out", DataType::kBfloat16, handle.hidden);
 }
 

@@ -137,7 +137,10 @@ std::size_t get_low_latency_rdma_size_hint(int num_max_dispatch_tokens_per_rank,
   const Bytes64 row = Bytes64::of(hidden) * 2;
   const Bytes64 scales = groups * sizeof(float);
   const Bytes64 dispatched = larger(row, Bytes64::of(hidden) + scales);
-  const Bytes64 combined = row + groups * 4;  // LogFMT has a meta block
+  // LogFMT has a meta block, on a device of eight bytes for each group and with whole packs after it.
+  constexpr std::int64_t kPack = 16;
+  const Bytes64 packs = Bytes64::of(hidden / kPack + (hidden % kPack == 0 ? 0 : 1));
+  const Bytes64 combined = (groups * 8 + packs * (2 * kPack)).rounded_up();
   const Bytes64 counts = (Bytes64::of(local_experts) * sizeof(std::int32_t)).rounded_up() +
                          (rows * sizeof(std::int32_t)).rounded_up() +
                          (Bytes64::of(local_experts) * Bytes64::of(num_ranks) * sizeof(std::int64_t)).rounded_up();

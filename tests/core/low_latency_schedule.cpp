@@ -173,8 +173,7 @@ LowLatencySchedule make_low_latency_schedule(std::uint64_t seed, int num_ranks, 
   LowLatencySchedule schedule;
   schedule.seed = seed;
   if (num_ranks == 0) num_ranks = static_cast<int>(draw.between(1, 9));
-  const LowLatencyBounds bounds{
-      .num_ranks = num_ranks, .max_experts = 20, .max_hidden = 300, .max_tokens = 10, .no_logfmt = is_plain};
+  const LowLatencyBounds bounds{.num_ranks = num_ranks, .max_experts = 20, .max_hidden = 300, .max_tokens = 10};
   const auto num_worlds = static_cast<std::size_t>(draw.between(4, 12));
   std::vector<std::size_t> dispatched;  // and not combined
   while (schedule.worlds.size() < num_worlds || !dispatched.empty()) {

@@ -25,8 +25,7 @@ struct LowLatencySchedule {
   std::vector<Step> steps;
 };
 
-/// 0 ranks leave it to chance, as make_low_latency_world does. Only low-latency operations without LogFMT if
-/// `is_plain`.
+/// 0 ranks leave it to chance, as make_low_latency_world does. Only low-latency operations if `is_plain`.
 [[nodiscard]] LowLatencySchedule make_low_latency_schedule(std::uint64_t seed, int num_ranks = 0,
                                                            bool is_plain = false);
 

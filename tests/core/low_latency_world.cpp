@@ -85,6 +85,7 @@ LowLatencyWorld make_low_latency_world(std::uint64_t seed, const LowLatencyBound
   constexpr std::int64_t kGroup = 128;
   const bool whole_groups = bounds.max_hidden >= kGroup && draw.chance(50);
   d.hidden = whole_groups ? kGroup * draw.between(1, bounds.max_hidden / kGroup) : draw.between(1, bounds.max_hidden);
+  if (bounds.hidden != 0) d.hidden = bounds.hidden;
   d.max_tokens = draw.between(1, bounds.max_tokens);
   d.format = static_cast<oracle::RowFormat>(draw.between(0, 3));
   for (std::int64_t r = 0; r < num_ranks; ++r) {
@@ -93,7 +94,7 @@ LowLatencyWorld make_low_latency_world(std::uint64_t seed, const LowLatencyBound
     rank.x = draw_values(draw, rank.num_tokens * d.hidden, 16.0F);
     rank.topk_idx = IdDraw(draw, d).ids(rank.num_tokens);
   }
-  if (draw.chance(25) && !bounds.no_logfmt) world.combine.format = oracle::WireFormat::kLogFmt;
+  if (draw.chance(25) || bounds.only_logfmt) world.combine.format = oracle::WireFormat::kLogFmt;
   complete_low_latency_world(world);
   return world;
 }

@@ -24,9 +24,10 @@ struct LowLatencyBounds {
   int num_ranks = 0;
   int max_experts = 40;
   std::int64_t max_hidden = 600;
+  std::int64_t hidden = 0;
   std::int64_t max_tokens = 24;
-  bool all_tokens = false;  ///< every rank has as many as it may
-  bool no_logfmt = false;
+  bool all_tokens = false;   ///< every rank has as many as it may
+  bool only_logfmt = false;  ///< combines; else some
 };
 
 struct LowLatencyWorld {

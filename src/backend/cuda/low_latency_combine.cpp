@@ -3,7 +3,7 @@
 #include <array>
 
 #include "backend/cuda/cuda_error.hpp"
-#include "base/error.hpp"
+#include "backend/cuda/device/logfmt_layout.hpp"
 #include "base/logging.hpp"
 
 namespace crossdock::cuda {
@@ -44,17 +44,22 @@ void LowLatencyCombine::abandon() noexcept {
 }
 
 void LowLatencyCombine::allocate() {
-  if (request_.use_logfmt) throw make_error(ErrorCode::kUnsupported, "use_logfmt is not there yet on a CUDA device");
   const auto offset = node_->group->arena->offset_of(request_.x.data(), request_.x.num_bytes());
-  const bool is_staged = !offset || *offset % kAccessBytes != 0;
+  const bool is_staged = request_.use_logfmt || !offset || *offset % kAccessBytes != 0;
   const std::array epoch_shape{std::int64_t{1}};
-  const std::array staged_shape{is_staged ? request_.x.num_elements() : 0};
+  const std::array staged_shape{is_staged ? request_.x.size(0) * request_.x.size(1) : 0, row_bytes()};
   const std::array wanted{
       host::WantedTensor{&epoch_, DataType::kInt64, epoch_shape},
-      host::WantedTensor{&staged_, DataType::kBfloat16, staged_shape, host::SlabUse::kStaged},
+      host::WantedTensor{&staged_, DataType::kUint8, staged_shape, host::SlabUse::kStaged},
   };
   node_->queue->allocate(launch_, wanted);
   if (!is_staged) staged_ = {};
+}
+
+std::int64_t LowLatencyCombine::row_bytes() const noexcept {
+  const std::int64_t hidden = request_.handle->hidden;
+  return request_.use_logfmt ? device::LogFmtLayout(hidden).row_bytes()
+                             : hidden * static_cast<std::int64_t>(size_of(DataType::kBfloat16));
 }
 
 void LowLatencyCombine::run(device::Phases phases, const Deadline& deadline) {
@@ -67,16 +72,23 @@ void LowLatencyCombine::run(device::Phases phases, const Deadline& deadline) {
   args.num_local = static_cast<std::int32_t>(handle.count.size(0));
   args.is_staged = staged_.defined() ? 1 : 0;
   args.is_shared = !staged_.defined() && !request_.zero_copy ? 1 : 0;
+  args.use_logfmt = request_.use_logfmt ? 1 : 0;
   args.num_tokens = handle.num_tokens;
   args.hidden = handle.hidden;
   args.max_tokens = handle.max_tokens;
   args.handle_epoch = handle.epoch_on_device.data_as<std::uint64_t>();
   args.x = request_.x.data_as<std::byte>();
   if (staged_.defined()) args.staged = staged_.data_as<std::byte>();
+  args.row_bytes = row_bytes();
   args.offset = static_cast<std::uint64_t>(read.data_as<std::byte>() - node_->window(node_->group->rank()));
   args.count = handle.count.data_as<std::int32_t>();
   args.places = handle.places_on_device.data_as<device::Place>();
   args.weights = request_.topk_weights.data_as<float>();
+  if (request_.topk_idx) {
+    args.topk_idx = request_.topk_idx->data_as<std::byte>();
+    args.id_bytes = static_cast<std::int32_t>(size_of(request_.topk_idx->dtype()));
+    args.dispatch_epoch = handle.epoch;
+  }
   args.out = request_.out.data_as<std::byte>();
   args.completion = launch_.completion();
   check(device::launch_low_latency_combine(args, node_->queue->num_sms(), launch_.stream), "low_latency_combine");

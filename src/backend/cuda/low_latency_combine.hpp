@@ -21,6 +21,8 @@ class LowLatencyCombine final : public backend::ReceiveOperation {
  private:
   /// Room for the used rows if x cannot be read where it lies. How many they are only the device knows.
   void allocate();
+  /// From row to row of what the others read.
+  [[nodiscard]] std::int64_t row_bytes() const noexcept;
   void run(device::Phases phases, const Deadline& deadline);
 
   std::shared_ptr<const Node> node_;

@@ -71,6 +71,9 @@ Error obstacle_error(const device::Failure& failure, const FailureContext& conte
       return error(fmt::format("num_tokens_per_rank says {} tokens for rank {}, but is_token_in_rank has {}",
                                theirs.detail[1] >> 32, theirs.detail[0],
                                static_cast<std::int32_t>(theirs.detail[1] & 0xFFFFFFFF)));
+    case Obstacle::kOtherIds:
+      return error(
+          fmt::format("topk_idx has other ids than the dispatch of epoch {} that the handle is of", theirs.detail[0]));
     case Obstacle::kRefused:
     case Obstacle::kNone: break;
   }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstring>
 #include <iterator>
@@ -30,11 +31,16 @@ void check(cudaError_t error) {
   if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
 }
 
-std::vector<LowLatencyWorld> worlds_of_one_shape() {
-  const LowLatencyBounds bounds{.num_ranks = kRanks, .all_tokens = true, .no_logfmt = true};
+std::vector<LowLatencyWorld> worlds_of_one_shape(reference::low_latency::WireFormat format) {
+  constexpr int kExponents = 6;
+  const LowLatencyBounds bounds{.num_ranks = kRanks, .all_tokens = true};
   std::vector<LowLatencyWorld> worlds;
   LowLatencyWorld first = make_low_latency_world(11, bounds);
   first.dispatch.format = reference::low_latency::RowFormat::kBfloat16;
+  first.combine.format = format;
+  for (auto& rank : first.dispatch.ranks) {  // LogFMT leaves rows with magnitudes of 1 and more as they are
+    for (Bfloat16& value : rank.x) value = to_bfloat16(std::ldexp(to_float(value), -kExponents));
+  }
   for (int i = 0; i < kWorlds; ++i) {
     LowLatencyWorld& world = worlds.emplace_back(first);
     world.seed += static_cast<std::uint64_t>(i);
@@ -94,11 +100,17 @@ class GraphRank {
                                      options);
     LowLatencyCombineInput input;
     input.handle = dispatched.handle;
-    input.x = buffer_.next_combine_buffer(dispatched.handle);
-    input.zero_copy = true;
     input.topk_weights = weights_;
-    check(cudaMemcpyAsync(input.x.data(), dispatched.packed_recv_x.data(), input.x.num_bytes(),
-                          cudaMemcpyDeviceToDevice, static_cast<cudaStream_t>(options.stream.native)));
+    input.topk_idx = ids_;
+    input.use_logfmt = world.combine.format == reference::low_latency::WireFormat::kLogFmt;
+    if (input.use_logfmt) {
+      input.x = dispatched.packed_recv_x;
+    } else {
+      input.x = buffer_.next_combine_buffer(dispatched.handle);
+      input.zero_copy = true;
+      check(cudaMemcpyAsync(input.x.data(), dispatched.packed_recv_x.data(), input.x.num_bytes(),
+                            cudaMemcpyDeviceToDevice, static_cast<cudaStream_t>(options.stream.native)));
+    }
     outputs_.push_back(buffer_.low_latency_combine(input, options).combined_x);
   }
 
@@ -135,8 +147,11 @@ class GraphRank {
 
 TEST(CudaGraphs, LowLatencyModeIsReplayedWithChangingRouting) {
   if (const std::string reason = why_no_cuda_device(); !reason.empty()) GTEST_SKIP() << reason;
-  const std::vector<LowLatencyWorld> worlds = worlds_of_one_shape();
-  run_as_threads(kRanks, [&](const auto& bootstrap) { GraphRank(bootstrap, worlds).run(); });
+  for (const auto format :
+       {reference::low_latency::WireFormat::kBfloat16, reference::low_latency::WireFormat::kLogFmt}) {
+    const std::vector<LowLatencyWorld> worlds = worlds_of_one_shape(format);
+    run_as_threads(kRanks, [&](const auto& bootstrap) { GraphRank(bootstrap, worlds).run(); });
+  }
 }
 
 /// A world of rows that combine sums, with tokens on each rank.

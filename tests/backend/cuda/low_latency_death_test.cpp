@@ -27,7 +27,7 @@ constexpr int kVictim = 1;
 enum class End : std::uint8_t { kKilled, kLeft };
 
 void run_rank(const std::shared_ptr<Bootstrap>& bootstrap, bool at_combine, End end) {
-  const LowLatencyWorld world = make_low_latency_world(9, {.num_ranks = kRanks, .no_logfmt = true});
+  const LowLatencyWorld world = make_low_latency_world(9, {.num_ranks = kRanks});
   const CudaStreamPlace place;
   Buffer buffer(bootstrap, cuda_low_latency_options());
   LowLatencyRun run(buffer, world, place);

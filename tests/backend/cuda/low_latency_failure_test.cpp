@@ -55,7 +55,7 @@ std::vector<std::optional<Error>> attempt(const BufferOptions& options, const Bo
       errors[static_cast<std::size_t>(bootstrap->rank())] = error;
     }
     if (!buffer.is_available()) return;
-    const LowLatencyWorld world = make_low_latency_world(3, {.num_ranks = kRanks, .no_logfmt = true});
+    const LowLatencyWorld world = make_low_latency_world(3, {.num_ranks = kRanks});
     LowLatencyRun(buffer, world, place).run();
   });
   return errors;
@@ -115,19 +115,71 @@ TEST_F(CudaLowLatencyFailures, AnArenaThatIsTooSmallIsRefusedOnAllRanks) {
   expect_on_all(errors, ErrorCode::kCapacity, "BufferOptions::arena_bytes");
 }
 
-TEST_F(CudaLowLatencyFailures, LogFmtIsRefusedOnAllRanks) {
+/// A dispatch, and what its combine takes.
+LowLatencyCombineInput dispatch_for_combine(Buffer& buffer, const TensorPlace& place, LowLatencyDispatchInput input,
+                                            const OperationOptions& options = {}) {
+  input.format = RowFormat::kBfloat16;
+  const LowLatencyDispatchOutput output = buffer.low_latency_dispatch(input, options);
+  LowLatencyCombineInput combine;
+  combine.handle = output.handle;
+  combine.x = output.packed_recv_x;
+  combine.topk_weights = place.place(
+      make_matrix<float>(DataType::kFloat32, 1, std::vector<float>(static_cast<std::size_t>(kTokens), 1.0F)));
+  return combine;
+}
+
+TEST_F(CudaLowLatencyFailures, RanksThatDisagreeOnLogFmtAreNamed) {
   const auto errors = attempt(cuda_low_latency_options(), [](Buffer& buffer, const TensorPlace& place, auto input) {
-    input.format = RowFormat::kBfloat16;
-    const LowLatencyDispatchOutput output = buffer.low_latency_dispatch(input);
-    LowLatencyCombineInput combine;
-    combine.handle = output.handle;
-    combine.x = output.packed_recv_x;
-    combine.topk_weights = place.place(
-        make_matrix<float>(DataType::kFloat32, 1, std::vector<float>(static_cast<std::size_t>(kTokens), 1.0F)));
-    combine.use_logfmt = true;
+    LowLatencyCombineInput combine = dispatch_for_combine(buffer, place, input);
+    combine.use_logfmt = buffer.rank() == 1;
     static_cast<void>(buffer.low_latency_combine(combine));
   });
-  expect_on_all(errors, ErrorCode::kUnsupported, "use_logfmt");
+  expect_on_all(errors, ErrorCode::kMismatch, "the row format: rank 0 has bfloat16, rank 1 has LogFMT");
+}
+
+TEST_F(CudaLowLatencyFailures, OtherIdsThanTheDispatchsAreNamedOnAllRanks) {
+  const std::vector<std::vector<std::int64_t>> others{
+      {0, 1, 2, 1}, {0, 1, 2, -1}, {1, 1, 2, 0}, {0, 1, std::int64_t{2} + (std::int64_t{1} << 32U), 0}};
+  for (const std::vector<std::int64_t>& other : others) {
+    const auto errors = attempt(cuda_low_latency_options(), [&](Buffer& buffer, const TensorPlace& place, auto input) {
+      LowLatencyCombineInput combine = dispatch_for_combine(buffer, place, input);
+      combine.topk_idx =
+          buffer.rank() == 1 ? place.place(make_matrix<std::int64_t>(DataType::kInt64, 1, other)) : input.topk_idx;
+      static_cast<void>(buffer.low_latency_combine(combine));
+    });
+    expect_on_all(
+        errors, ErrorCode::kInvalidArgument,
+        "rank 1: low_latency_combine: topk_idx has other ids than the dispatch of epoch 1 that the handle is of");
+  }
+}
+
+TEST_F(CudaLowLatencyFailures, OtherIdsInTheOrderOfAStreamAreThrownLater) {
+  const auto errors = attempt(cuda_low_latency_options(), [](Buffer& buffer, const TensorPlace& place, auto input) {
+    OperationOptions options;
+    options.completion = Completion::kStream;
+    options.stream = place.stream();
+    LowLatencyCombineInput combine = dispatch_for_combine(buffer, place, input, options);
+    combine.use_logfmt = true;
+    combine.topk_idx = input.topk_idx;
+    if (buffer.rank() == 2) {
+      combine.topk_idx =
+          place.place(make_matrix<std::int32_t>(DataType::kInt32, 1, std::vector<std::int32_t>{-1, 1, 2, 0}));
+    }
+    static_cast<void>(buffer.low_latency_combine(combine, options));
+    place.synchronize();
+    static_cast<void>(buffer.low_latency_dispatch(input, options));
+  });
+  expect_on_all(errors, ErrorCode::kInvalidArgument, "rank 2: low_latency_combine: topk_idx has other ids");
+}
+
+TEST_F(CudaLowLatencyFailures, IdsThatAreElsewhereAreRefused) {
+  const auto errors = attempt(cuda_low_latency_options(), [](Buffer& buffer, const TensorPlace& place, auto input) {
+    LowLatencyCombineInput combine = dispatch_for_combine(buffer, place, input);
+    combine.topk_idx = make_matrix<std::int64_t>(DataType::kInt64, 1, std::vector<std::int64_t>{0, 1, 2, 0});
+    static_cast<void>(buffer.low_latency_combine(combine));
+  });
+  for (const auto& error : errors) ASSERT_TRUE(error.has_value());
+  EXPECT_THAT(errors[0]->what(), ::testing::HasSubstr("topk_idx lies on"));
 }
 
 /// What no one waits for is thrown by the next operation, on all ranks.
@@ -168,21 +220,23 @@ TEST_F(CudaLowLatencyFailures, ARankThatNeverComesIsATimeoutAndTheDeviceWorksOn)
   attempt(cuda_low_latency_options(), [](Buffer&, const TensorPlace&, const LowLatencyDispatchInput&) {});
 }
 
-/// Masked before it does anything: the others go on without it.
+/// Masked before it does anything: the others go on without it. Ids are given again in one of the worlds.
 TEST_F(CudaLowLatencyFailures, AMaskedRankIsLeftOut) {
-  const LowLatencyWorld world = make_low_latency_world(5, {.num_ranks = kRanks, .no_logfmt = true});
-  const LowLatencyWorld expected = with_masked(world, {1}, {1});
-  std::latch others(kRanks - 1);  // giving up a buffer waits for the others' kernels
-  run_as_threads(kRanks, [&](const std::shared_ptr<Bootstrap>& bootstrap) {
-    const CudaStreamPlace place;
-    Buffer buffer(bootstrap, cuda_low_latency_options());
-    if (buffer.rank() == 1) return others.wait();
-    const CountDown leave(others);
-    buffer.mask_rank(1);
-    for (std::uint64_t i = 0; i < 6; ++i) {
-      LowLatencyRun(buffer, world, expected, place).run(cuda_options_of(i, buffer.rank()));
-    }
-  });
+  for (const auto seed : {std::uint64_t{5}, std::uint64_t{6}}) {
+    const LowLatencyWorld world = make_low_latency_world(seed, {.num_ranks = kRanks});
+    const LowLatencyWorld expected = with_masked(world, {1}, {1});
+    std::latch others(kRanks - 1);  // giving up a buffer waits for the others' kernels
+    run_as_threads(kRanks, [&](const std::shared_ptr<Bootstrap>& bootstrap) {
+      const CudaStreamPlace place;
+      Buffer buffer(bootstrap, cuda_low_latency_options());
+      if (buffer.rank() == 1) return others.wait();
+      const CountDown leave(others);
+      buffer.mask_rank(1);
+      for (std::uint64_t i = 0; i < 6; ++i) {
+        LowLatencyRun(buffer, world, expected, place).run(cuda_options_of(i, buffer.rank()));
+      }
+    });
+  }
 }
 
 /// Dropped without a call: an error of the next operation on all ranks, and then the group goes on.

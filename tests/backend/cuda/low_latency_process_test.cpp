@@ -20,7 +20,7 @@ TEST_P(CudaLowLatencyAsProcesses, EqualsTheOracle) {
   std::vector<LowLatencyWorld> worlds;
   std::vector<LowLatencySchedule> schedules;
   for (std::uint64_t seed = 1; seed <= kWorlds; ++seed) {
-    worlds.push_back(make_low_latency_world(7000 + seed, {.num_ranks = GetParam(), .no_logfmt = true}));
+    worlds.push_back(make_low_latency_world(7000 + seed, {.num_ranks = GetParam()}));
   }
   for (std::uint64_t seed = 1; seed <= kSchedules; ++seed) {
     schedules.push_back(make_low_latency_schedule(seed, GetParam(), true));

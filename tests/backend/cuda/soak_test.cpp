@@ -71,7 +71,7 @@ TEST(CudaSoak, TenThousandOperationsInARow) {
   constexpr int kChecksEvery = 100;
   std::vector<LowLatencyWorld> worlds;
   for (std::uint64_t seed = 1; seed <= 8; ++seed) {
-    worlds.push_back(make_low_latency_world(seed, {.num_ranks = kRanks, .no_logfmt = true}));
+    worlds.push_back(make_low_latency_world(seed, {.num_ranks = kRanks}));
   }
   run_as_threads(kRanks, [&](const std::shared_ptr<Bootstrap>& bootstrap) {
     const CudaStreamPlace place;

@@ -17,17 +17,22 @@ struct LowLatencyCombineArgs {
   std::int32_t num_experts = 0;
   std::int32_t num_local = 0;  ///< L
   std::uint32_t is_staged = 0;
-  std::uint32_t is_shared = 0;  ///< x is the caller's: it is over when all ranks have read it
+  std::uint32_t is_shared = 0;   ///< x is the caller's: it is over when all ranks have read it
+  std::uint32_t use_logfmt = 0;  ///< what is staged are rows of LogFmtLayout
+  std::int32_t id_bytes = 8;
   std::int64_t num_tokens = 0;
   std::int64_t hidden = 0;
   std::int64_t max_tokens = 0;
   const std::uint64_t* handle_epoch = nullptr;  ///< the dispatch's own word
   const std::byte* x = nullptr;                 ///< bfloat16 [L, R * M, H]
   std::byte* staged = nullptr;                  ///< room for the used rows of x, if is_staged
+  std::int64_t row_bytes = 0;                   ///< from row to row of what the others read
   std::uint64_t offset = 0;                     ///< of x, or of what is staged, from the beginning of the window
   const std::int32_t* count = nullptr;          ///< [L]
   const Place* places = nullptr;                ///< [N, K]
   const float* weights = nullptr;               ///< [N, K]
+  const std::byte* topk_idx = nullptr;          ///< [N, K], to be compared with the dispatch's; or null
+  std::uint64_t dispatch_epoch = 0;             ///< of the dispatch, as its host counts
   std::byte* out = nullptr;                     ///< bfloat16 [N, H]
   Completion completion;
 };

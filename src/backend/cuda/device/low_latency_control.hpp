@@ -25,6 +25,7 @@ enum class Obstacle : std::uint32_t {
   kBadId,        ///< detail[0]: which of [N, K]; detail[1]: the id
   kTooManyRows,  ///< detail[0]: the expert
   kBadLayout,    ///< the caller's counts: detail[0]: a rank; detail[1]: what the caller says << 32 | what was counted
+  kOtherIds,     ///< a combine's are not its dispatch's; detail[0]: the epoch of that, as its host counts
 };
 
 /// A rank's announcement of one operation, in the window of every rank.

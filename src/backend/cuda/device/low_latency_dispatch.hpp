@@ -15,8 +15,8 @@ inline constexpr int kDispatchThreads = 1024;  ///< of a block
 
 /// Where a selection of a token went: LowLatencyHandle::State::Place.
 struct Place {
-  std::int32_t owner;  ///< -1: nowhere
-  std::int32_t packed_row;
+  std::int32_t owner;       ///< -1: nowhere
+  std::int32_t packed_row;  ///< of nowhere: the expert that was to have it, -1 if none
   std::int64_t row;
 };
 

@@ -86,7 +86,7 @@ __device__ inline void block_place(const LowLatencyDispatchArgs& args, const Blo
   const auto* routes = reinterpret_cast<const RouteEntry*>(args.parcel + parcel.routes(0));
   for (std::int64_t i = threadIdx.x; i < args.num_tokens * args.num_topk; i += kDispatchThreads) {
     const RouteEntry route = routes[i];
-    Place place{-1, 0, 0};
+    Place place{-1, route.expert, 0};
     const int owner = route.expert < 0 ? -1 : experts.owner(route.expert);
     if (owner >= 0 && !thread_is_masked(block, owner)) {
       const int row = before[route.expert] + route.ordinal;

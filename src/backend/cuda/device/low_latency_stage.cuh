@@ -1,7 +1,9 @@
 // The first half of a low-latency dispatch: rows are cast and staged, ids are counted.
 #pragma once
 
+#include "backend/cuda/device/channels.cuh"
 #include "backend/cuda/device/float8.cuh"
+#include "backend/cuda/device/ids.cuh"
 #include "backend/cuda/device/items.cuh"
 #include "backend/cuda/device/low_latency_party.cuh"
 #include "backend/cuda/device/row_access.cuh"
@@ -9,9 +11,8 @@
 
 namespace crossdock::cuda::device {
 
-inline constexpr int kStageLoads = 4;    ///< accesses of a lane in a piece of a row
-inline constexpr int kLaneChannels = 8;  ///< neighbours that a lane casts
-inline constexpr int kGroupLanes = 16;   ///< that share a scale
+inline constexpr int kStageLoads = 4;   ///< accesses of a lane in a piece of a row
+inline constexpr int kGroupLanes = 16;  ///< that share a scale
 inline constexpr int kPieceChannels = kStageLoads * kWarpThreads * kLaneChannels;  ///< of a row that is cast
 static_assert(kGroupLanes * kLaneChannels == ParcelLayout::kGroup);
 
@@ -31,23 +32,6 @@ __device__ void warp_copy_piece(const LowLatencyDispatchArgs& args, const Parcel
 #pragma unroll
   for (int i = 0; i < kStageLoads; ++i) {
     if (begin + i * kWarpThreads < count) to[begin + i * kWarpThreads] = values[i];
-  }
-}
-
-/// Neighbours of a row as pairs, zeros beyond its end.
-template <typename T>
-__device__ uint4 thread_load_channels(const std::byte* row, int begin, int hidden) {
-  if constexpr (sizeof(T) == sizeof(uint4)) {
-    return begin < hidden ? thread_load(reinterpret_cast<const uint4*>(row + 2 * begin)) : uint4{};
-  } else {
-    unsigned words[kLaneChannels / 2];
-    for (int i = 0; i < kLaneChannels / 2; ++i) {
-      const auto* channels = reinterpret_cast<const unsigned short*>(row) + begin + 2 * i;
-      const unsigned low = begin + 2 * i < hidden ? channels[0] : 0;
-      const unsigned high = begin + 2 * i + 1 < hidden ? channels[1] : 0;
-      words[i] = low | high << 16U;
-    }
-    return {words[0], words[1], words[2], words[3]};
   }
 }
 
@@ -116,13 +100,6 @@ __device__ void block_stage_rows(const LowLatencyDispatchArgs& args, int block, 
   }
 }
 
-__device__ inline int thread_read_id(const LowLatencyDispatchArgs& args, std::int64_t index) {
-  constexpr long long kNarrow = 0x7FFFFFFF;
-  if (args.id_bytes == 4) return reinterpret_cast<const int*>(args.topk_idx)[index];
-  const long long id = reinterpret_cast<const long long*>(args.topk_idx)[index];
-  return id < -kNarrow || id > kNarrow ? static_cast<int>(kNarrow) : static_cast<int>(id);  // not allowed anyway
-}
-
 /// How the warps of one block share out [N, K] selections in their order, each a run of them, and count them.
 struct SelectionShare {
   int begin;
@@ -150,7 +127,7 @@ __device__ void warp_for_each_selection(const LowLatencyDispatchArgs& args, cons
                                         const Body& body) {
   for (int first = share.begin; first < share.end; first += kWarpThreads) {
     const int index = first + static_cast<int>(threadIdx.x % kWarpThreads);
-    const int id = index < share.end ? thread_read_id(args, index) : -1;
+    const int id = index < share.end ? thread_read_id(args.topk_idx, args.id_bytes, index) : -1;
     body(index, id, __match_any_sync(0xFFFFFFFFU, id));
     __syncwarp();
   }

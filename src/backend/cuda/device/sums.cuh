@@ -68,6 +68,10 @@ class Sums {
 #pragma unroll
     for (int i = 0; i < kWords; ++i) Type::thread_add_weighted(words.bits[i], weight, sums_ + i * Type::kPerWord);
   }
+  /// The same of one element.
+  __device__ void add_weighted(int element, float value, float weight) {
+    sums_[element] = __fmaf_rn(value, weight, sums_[element]);
+  }
   [[nodiscard]] __device__ T rounded() const {
     Words words;
     if (are_finite()) {  // the instruction's NaN is not the canonical one
