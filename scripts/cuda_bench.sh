@@ -86,4 +86,6 @@ low_latency "8 ranks, 128 tokens, fp8" --ranks 8 --tokens 128 --dtype fp8
 low_latency "8 ranks, 128 tokens, bf16" --ranks 8 --tokens 128
 low_latency "8 ranks, 128 tokens, bf16, in place" --ranks 8 --tokens 128 --combine-input inplace
 low_latency "8 ranks, 128 tokens, fp8, x outside" --ranks 8 --tokens 128 --dtype fp8 --combine-input outside
+low_latency "8 ranks, 128 tokens, bf16, x outside" --ranks 8 --tokens 128 --combine-input outside
+low_latency "8 ranks, 128 tokens, bf16, LogFMT" --ranks 8 --tokens 128 --logfmt
 low_latency "2 ranks, 128 tokens, fp8" --ranks 2 --tokens 128 --dtype fp8

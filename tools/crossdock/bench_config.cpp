@@ -49,7 +49,6 @@ std::string_view name_of(DeviceType type) noexcept { return type == DeviceType::
 
 void complete(BenchConfig& config) {
   const bool is_low_latency = config.mode == OperationMode::kLowLatency;
-  require(config.device.type == DeviceType::kHost || !config.use_logfmt, "--backend cuda has no --logfmt yet");
   require(!is_low_latency || !config.cached, "--cached belongs to --mode normal");
   require(!is_low_latency || !config.worst_case, "--worst-case belongs to --mode normal");
   require(is_low_latency || !config.use_logfmt, "--logfmt belongs to --mode low-latency");

@@ -3,7 +3,6 @@
 #include <cstring>
 #include <optional>
 
-#include "codec/logfmt.hpp"
 #include "crossdock/allocation_counter.hpp"
 #include "crossdock/bench_input.hpp"
 #include "crossdock/bench_peer.hpp"
@@ -74,7 +73,8 @@ class LowLatencyBenchRank {
     if (verify) {
       if (mark == ExpertMark::kNone) {
         peer_.measure_memory(count_bytes(output));
-        if (config_.use_logfmt) peer_.summary().wire_bytes = logfmt_wire_bytes(output, combine_input.x);
+        if (config_.use_logfmt)
+          peer_.summary().wire_bytes = logfmt_wire_bytes(output.packed_recv_count, combine_input.x);
       }
       peer_.report(find_weighted_mismatch(world_, rank_, mark, combined.combined_x));
     }
@@ -114,19 +114,6 @@ class LowLatencyBenchRank {
     }
     answer_packed_rows(config_, PackedTensors::of(output), mark, experts_.begin, input.x);
     return input;
-  }
-
-  /// Of the used rows of x [L, R * M, H].
-  [[nodiscard]] std::int64_t logfmt_wire_bytes(const LowLatencyDispatchOutput& output, const Tensor& x) const {
-    const auto hidden = static_cast<std::size_t>(config_.hidden);
-    std::int64_t bytes = 0;
-    for (std::int64_t expert = 0; expert < x.size(0); ++expert) {
-      const Bfloat16* row = x.data_as<Bfloat16>() + expert * x.stride(0);
-      for (std::int32_t i = 0; i < output.packed_recv_count.data_as<std::int32_t>()[expert]; ++i, row += hidden) {
-        bytes += codec::logfmt_wire_bytes({row, hidden});
-      }
-    }
-    return bytes;
   }
 
   const BenchWorld& world_;

@@ -65,6 +65,7 @@ class LowLatencyCudaBenchRank {
     input.handle = output.handle;
     input.out = combined_x_;
     input.topk_weights = weights_;
+    input.use_logfmt = config_.use_logfmt;
     if (config_.combine_source == CombineSource::kInPlace) {
       input.x = output.packed_recv_x;
     } else {
@@ -84,6 +85,9 @@ class LowLatencyCudaBenchRank {
     const Tensor rows = place_.fetch(input.x);
     answer_packed_rows(config_, received, mark, experts_.begin, rows);
     place_.copy(place_.place(rows), input.x);
+    if (config_.use_logfmt && mark == ExpertMark::kNone) {
+      peer_.summary().wire_bytes = logfmt_wire_bytes(received.count, rows);
+    }
     peer_.barrier();  // copies wait for the device, and others' kernels may wait for this rank
     static_cast<void>(buffer_.low_latency_combine(input));
     peer_.report(find_weighted_mismatch(world_, rank_, mark, place_.fetch(combined_x_)));

@@ -178,4 +178,16 @@ std::string find_weighted_mismatch(const BenchWorld& world, int rank, ExpertMark
   return {};
 }
 
+std::int64_t logfmt_wire_bytes(const Tensor& count, const Tensor& x) {
+  const auto hidden = static_cast<std::size_t>(x.size(2));
+  std::int64_t bytes = 0;
+  for (std::int64_t expert = 0; expert < x.size(0); ++expert) {
+    const Bfloat16* row = x.data_as<Bfloat16>() + expert * x.stride(0);
+    for (std::int32_t i = 0; i < count.data_as<std::int32_t>()[expert]; ++i, row += hidden) {
+      bytes += codec::logfmt_wire_bytes({row, hidden});
+    }
+  }
+  return bytes;
+}
+
 }  // namespace crossdock::tool

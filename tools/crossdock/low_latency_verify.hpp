@@ -1,6 +1,7 @@
 // Comparison of a low-latency benchmark's results with the oracle.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -37,5 +38,8 @@ struct PackedTensors {
 /// each local expert of `out`, bfloat16 [L, R * M, H]. `first_expert` is the number of the first local one.
 void answer_packed_rows(const BenchConfig& config, const PackedTensors& received, ExpertMark mark, int first_expert,
                         const Tensor& out);
+
+/// Bytes of the first `count` [L] rows of each expert of x [L, R * M, H] as LogFMT-10 (codec/logfmt.hpp).
+[[nodiscard]] std::int64_t logfmt_wire_bytes(const Tensor& count, const Tensor& x);
 
 }  // namespace crossdock::tool
