@@ -227,11 +227,13 @@ void LowLatencyQueue::watch_peers() {
 
 void LowLatencyQueue::check_unawaited() {
   if (load(mailbox_[0].num_failures) == failures_taken_) return;
+  device::Failure* first = nullptr;
   for (device::Failure& failure : mailbox_[0].failures) {
     const std::uint64_t ordinal = load(failure.ordinal);
     if (ordinal == 0 || awaited_[ordinal % awaited_.size()] == ordinal) continue;
-    throw take(failure, "an earlier operation", Milliseconds(0));
+    if (first == nullptr || ordinal < first->ordinal) first = &failure;
   }
+  if (first != nullptr) throw take(*first, "an earlier operation", Milliseconds(0));
 }
 
 Error LowLatencyQueue::take(device::Failure& failure, std::string_view operation, Milliseconds timeout) {

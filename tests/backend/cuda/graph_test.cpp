@@ -73,6 +73,7 @@ class GraphRank {
     for (int layer = 0; layer < kLayers; ++layer) capture_layer();
     check(cudaStreamEndCapture(stream, &graph));
     check(cudaGraphInstantiate(&executable, graph, 0));
+    launch_with_bad_id(executable);
     for (const LowLatencyWorld& world : worlds_) {
       write_input(world);
       check(cudaGraphLaunch(executable, stream));
@@ -112,6 +113,30 @@ class GraphRank {
                             cudaMemcpyDeviceToDevice, static_cast<cudaStream_t>(options.stream.native)));
     }
     outputs_.push_back(buffer_.low_latency_combine(input, options).combined_x);
+  }
+
+  /// The combines sum no rows then. The next operation throws.
+  void launch_with_bad_id(cudaGraphExec_t executable) {
+    if (rank_ == 1) {
+      const std::vector<std::byte> bad(size_of(ids_.dtype()), std::byte{0x7F});
+      place_.write(ids_, bad);
+    }
+    check(cudaGraphLaunch(executable, static_cast<cudaStream_t>(place_.stream().native)));
+    place_.synchronize();
+    std::optional<ErrorCode> code;
+    try {
+      LowLatencyRun(buffer_, worlds_[0], place_).run();
+    } catch (const Error& error) {
+      code = error.code();
+    }
+    if (code != ErrorCode::kInvalidArgument) throw std::runtime_error("a bad id in a graph was not thrown later");
+    for (const Tensor& output : outputs_) {
+      const Tensor got = place_.fetch(output);
+      const std::span<const std::byte> bytes(got.data_as<std::byte>(), got.num_bytes());
+      if (std::ranges::any_of(bytes, [](std::byte byte) { return byte != std::byte{0}; })) {
+        throw std::runtime_error("a combine found rows of a dispatch that failed");
+      }
+    }
   }
 
   void write_input(const LowLatencyWorld& world) {

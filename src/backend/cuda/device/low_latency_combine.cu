@@ -22,7 +22,7 @@ __device__ bool block_has_same_ids(const LowLatencyCombineArgs& args) {
     const Place place = args.places[i];
     const int expert =
         place.owner < 0 ? place.packed_row : experts.begin(place.owner) + static_cast<int>(place.row / rows);
-    are_same &= thread_read_id(args.topk_idx, args.id_bytes, i) == expert;
+    are_same &= expert == Place::kUnknown || thread_read_id(args.topk_idx, args.id_bytes, i) == expert;
   }
   return __syncthreads_and(are_same ? 1 : 0) != 0;
 }

@@ -82,6 +82,17 @@ __device__ void block_receive(const LowLatencyDispatchArgs& args, BlockState& bl
   block_place(args, block, experts, table);
 }
 
+/// All threads of the last block. What comes after a dispatch in the order of a stream finds no rows if that failed.
+__device__ void block_clear_results(const LowLatencyDispatchArgs& args) {
+  const int num_local = plan::ExpertMap(args.num_experts, args.party.num_ranks).count(args.party.rank);
+  const auto begin = static_cast<int>(threadIdx.x);
+  for (int i = begin; i < num_local; i += kDispatchThreads) args.count[i] = 0;
+  for (int i = begin; i < num_local * args.party.num_ranks; i += kDispatchThreads) args.layout_range[i] = 0;
+  for (std::int64_t i = begin; i < args.num_tokens * args.num_topk; i += kDispatchThreads) {
+    args.places[i] = {-1, Place::kUnknown, 0};
+  }
+}
+
 /// T is how a staged row is read, U how x is.
 template <typename T, typename U, bool kCasts>
 __global__ void __launch_bounds__(kDispatchThreads, 1)
@@ -102,6 +113,7 @@ __global__ void __launch_bounds__(kDispatchThreads, 1)
   }
   if (!block_ends_last(&thread_own(party).receive_ended, block)) return;
   if (thread_receives(party) && !block.is_broken) block_announce_read(party, block);
+  if (thread_receives(party) && thread_has_failed(party, block)) block_clear_results(args);
   block_finish(party, block, args.completion);
 }
 

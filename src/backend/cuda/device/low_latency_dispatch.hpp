@@ -16,8 +16,10 @@ inline constexpr int kDispatchThreads = 1024;  ///< of a block
 /// Where a selection of a token went: LowLatencyHandle::State::Place.
 struct Place {
   std::int32_t owner;       ///< -1: nowhere
-  std::int32_t packed_row;  ///< of nowhere: the expert that was to have it, -1 if none
+  std::int32_t packed_row;  ///< of nowhere: the expert that was to have it, -1 if none, kUnknown if the dispatch failed
   std::int64_t row;
+
+  static constexpr std::int32_t kUnknown = -2;
 };
 
 /// An expert that a token goes to, -1: none, and how many rows of its rank come before it there.

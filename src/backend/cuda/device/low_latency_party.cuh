@@ -132,6 +132,11 @@ __device__ inline void thread_report(const Party& party, const BlockState& block
   thread_release(&party.mailbox->num_failures, ++own.num_failures);
 }
 
+/// Was a failure of the operation reported? Of what other blocks report the last one knows.
+__device__ inline bool thread_has_failed(const Party& party, const BlockState& block) {
+  return *static_cast<volatile std::uint64_t*>(&thread_own(party).failed_epoch) == block.epoch;
+}
+
 /// Waits until *word, which `rank` writes, is at least `required`.
 __device__ inline FailureKind thread_wait(const Party& party, const BlockState& block, int rank,
                                           const std::uint64_t* word, std::uint64_t required) {
