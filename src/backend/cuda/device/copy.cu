@@ -18,19 +18,12 @@ __global__ void __launch_bounds__(kThreads, 1) copy_kernel(const __grid_constant
   const CopyRows rows = args.rows_on_device != nullptr ? *args.rows_on_device : args.rows;
   for (WarpItem item(rows.num_rows - rows.skip_count, pieces, kThreads); item.is_valid(); item.step()) {
     const std::int64_t row = item.token() < rows.skip_begin ? item.token() : item.token() + rows.skip_count;
-    const std::int64_t begin =
-        static_cast<std::int64_t>(item.piece()) * (kLoads * kWarpThreads) + threadIdx.x % kWarpThreads;
     const auto* from = reinterpret_cast<const T*>(args.from + row * args.stride);
     auto* to = reinterpret_cast<T*>(args.to + row * args.row_bytes);
+    const LanePiece<kLoads> piece(item.piece(), count);
     T values[kLoads];
-#pragma unroll
-    for (int i = 0; i < kLoads; ++i) {
-      if (begin + i * kWarpThreads < count) values[i] = thread_load(from + begin + i * kWarpThreads);
-    }
-#pragma unroll
-    for (int i = 0; i < kLoads; ++i) {
-      if (begin + i * kWarpThreads < count) thread_store(to + begin + i * kWarpThreads, values[i]);
-    }
+    piece.for_each([&](int i, std::int64_t at) { values[i] = thread_load(from + at); });
+    piece.for_each([&](int i, std::int64_t at) { thread_store(to + at, values[i]); });
   }
   block_complete(args.completion);
 }

@@ -57,17 +57,10 @@ __device__ void grid_stage(const LowLatencyCombineArgs& args, int* ends) {
     const auto packed = static_cast<int>(item.token());
     const auto* from = reinterpret_cast<const T*>(used.row(packed));
     auto* to = reinterpret_cast<T*>(args.staged + packed * args.row_bytes);
-    const std::int64_t begin =
-        static_cast<std::int64_t>(item.piece()) * (kCombineLoads * kWarpThreads) + threadIdx.x % kWarpThreads;
+    const LanePiece<kCombineLoads> piece(item.piece(), count);
     T values[kCombineLoads];
-#pragma unroll
-    for (int i = 0; i < kCombineLoads; ++i) {
-      if (begin + i * kWarpThreads < count) values[i] = thread_load(from + begin + i * kWarpThreads);
-    }
-#pragma unroll
-    for (int i = 0; i < kCombineLoads; ++i) {
-      if (begin + i * kWarpThreads < count) to[begin + i * kWarpThreads] = values[i];
-    }
+    piece.for_each([&](int i, std::int64_t at) { values[i] = thread_load(from + at); });
+    piece.for_each([&](int i, std::int64_t at) { to[at] = values[i]; });
   }
 }
 

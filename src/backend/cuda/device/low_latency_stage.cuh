@@ -20,19 +20,12 @@ template <typename T>
 __device__ void warp_copy_piece(const LowLatencyDispatchArgs& args, const ParcelLayout& parcel, std::int64_t token,
                                 int piece) {
   const std::int64_t count = parcel.row_bytes() / static_cast<std::int64_t>(sizeof(T));
-  const std::int64_t begin =
-      static_cast<std::int64_t>(piece) * (kStageLoads * kWarpThreads) + threadIdx.x % kWarpThreads;
   const auto* from = reinterpret_cast<const T*>(args.x + token * args.x_stride);
   auto* to = reinterpret_cast<T*>(args.parcel + parcel.row(token));
+  const LanePiece<kStageLoads> mine(piece, count);
   T values[kStageLoads];
-#pragma unroll
-  for (int i = 0; i < kStageLoads; ++i) {
-    if (begin + i * kWarpThreads < count) values[i] = thread_load(from + begin + i * kWarpThreads);
-  }
-#pragma unroll
-  for (int i = 0; i < kStageLoads; ++i) {
-    if (begin + i * kWarpThreads < count) to[begin + i * kWarpThreads] = values[i];
-  }
+  mine.for_each([&](int i, std::int64_t at) { values[i] = thread_load(from + at); });
+  mine.for_each([&](int i, std::int64_t at) { to[at] = values[i]; });
 }
 
 template <typename T>

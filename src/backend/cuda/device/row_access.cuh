@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "backend/cuda/device/limits.hpp"
+
 namespace crossdock::cuda::device {
 
 /// The type that moves that many bytes.
@@ -63,5 +65,28 @@ template <typename T>
 __device__ void thread_store(T* to, const T& value) {
   __stcs(to, value);
 }
+
+/// A lane's part of a piece of a row: kLoads accesses, which lie as far apart as a warp is wide.
+template <int kLoads>
+class LanePiece {
+ public:
+  /// The row has `count` accesses.
+  __device__ LanePiece(int piece, std::int64_t count)
+      : begin_(static_cast<std::int64_t>(piece) * (kLoads * kWarpThreads) + threadIdx.x % kWarpThreads),
+        count_(count) {}
+
+  /// Calls body(i, index) for those that are in the row.
+  template <typename Body>
+  __device__ void for_each(const Body& body) const {
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) {
+      if (begin_ + i * kWarpThreads < count_) body(i, begin_ + i * kWarpThreads);
+    }
+  }
+
+ private:
+  std::int64_t begin_;
+  std::int64_t count_;
+};
 
 }  // namespace crossdock::cuda::device

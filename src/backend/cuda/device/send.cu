@@ -44,23 +44,15 @@ __device__ void warp_for_each(const LaneDestination& to, const Destination* dest
 /// One piece of a row: kLoads accesses of each lane.
 template <typename T>
 __device__ void warp_send_piece(const SendArgs& args, const Targets& targets, std::int64_t token, int piece) {
-  const int lane = static_cast<int>(threadIdx.x % kWarpThreads);
-  const std::int64_t count = args.row_bytes / static_cast<std::int64_t>(sizeof(T));
-  const std::int64_t begin = static_cast<std::int64_t>(piece) * (kLoads * kWarpThreads) + lane;
+  const LanePiece<kLoads> mine(piece, args.row_bytes / static_cast<std::int64_t>(sizeof(T)));
   const auto* from = reinterpret_cast<const T*>(args.x + token * args.x_stride);
   T values[kLoads];
-#pragma unroll
-  for (int i = 0; i < kLoads; ++i) {
-    if (begin + i * kWarpThreads < count) values[i] = thread_load(from + begin + i * kWarpThreads);
-  }
+  mine.for_each([&](int i, std::int64_t at) { values[i] = thread_load(from + at); });
   for (int first_rank = 0; first_rank < args.num_ranks; first_rank += kWarpThreads) {
     const LaneDestination to = warp_find_destinations(args, targets, token, first_rank);
     warp_for_each(to, targets.destinations + first_rank, [&](const Destination& destination, std::int64_t row) {
       auto* out = reinterpret_cast<T*>(destination.x + row * args.row_bytes);
-#pragma unroll
-      for (int i = 0; i < kLoads; ++i) {
-        if (begin + i * kWarpThreads < count) thread_store(out + begin + i * kWarpThreads, values[i]);
-      }
+      mine.for_each([&](int i, std::int64_t at) { thread_store(out + at, values[i]); });
     });
   }
 }
