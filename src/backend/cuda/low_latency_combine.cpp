@@ -47,7 +47,8 @@ void LowLatencyCombine::allocate() {
   const auto offset = node_->group->arena->offset_of(request_.x.data(), request_.x.num_bytes());
   const bool is_staged = request_.use_logfmt || !offset || *offset % kAccessBytes != 0;
   const std::array epoch_shape{std::int64_t{1}};
-  const std::array staged_shape{is_staged ? request_.x.size(0) * request_.x.size(1) : 0, row_bytes()};
+  const std::int64_t rows_bytes = request_.x.size(0) * request_.x.size(1) * row_bytes();
+  const std::array staged_shape{is_staged ? device::ParcelHeader::kBytes + rows_bytes : 0};
   const std::array wanted{
       host::WantedTensor{&epoch_, DataType::kInt64, epoch_shape},
       host::WantedTensor{&staged_, DataType::kUint8, staged_shape, host::SlabUse::kStaged},
@@ -64,7 +65,6 @@ std::int64_t LowLatencyCombine::row_bytes() const noexcept {
 
 void LowLatencyCombine::run(device::Phases phases, const Deadline& deadline) {
   const LowLatencyHandle::State& handle = *request_.handle;
-  const Tensor& read = staged_.defined() ? staged_ : request_.x;
   device::LowLatencyCombineArgs args;
   args.party = node_->queue->party(launch_, phases, epoch_, deadline.timeout(), request_.wait_costs);
   args.num_topk = handle.num_topk;
@@ -78,9 +78,14 @@ void LowLatencyCombine::run(device::Phases phases, const Deadline& deadline) {
   args.max_tokens = handle.max_tokens;
   args.handle_epoch = handle.epoch_on_device.data_as<std::uint64_t>();
   args.x = request_.x.data_as<std::byte>();
-  if (staged_.defined()) args.staged = staged_.data_as<std::byte>();
+  const std::byte* rows = args.x;
+  if (staged_.defined()) {
+    args.parcel = staged_.data_as<std::byte>();
+    args.is_captured = launch_.captured ? 1 : 0;
+    rows = args.parcel + device::ParcelHeader::kBytes;
+  }
   args.row_bytes = row_bytes();
-  args.offset = static_cast<std::uint64_t>(read.data_as<std::byte>() - node_->window(node_->group->rank()));
+  args.offset = static_cast<std::uint64_t>(rows - node_->window(node_->group->rank()));
   args.count = handle.count.data_as<std::int32_t>();
   args.places = handle.places_on_device.data_as<device::Place>();
   args.weights = request_.topk_weights.data_as<float>();

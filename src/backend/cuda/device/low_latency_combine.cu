@@ -50,8 +50,10 @@ __device__ void block_announce_combine(const LowLatencyCombineArgs& args, const 
 template <typename Rows>
 __device__ void block_send(const LowLatencyCombineArgs& args, BlockState& block, int* ends) {
   if (args.is_staged != 0) {
-    Rows::stage(args, ends);
+    if (args.is_captured == 0 || block_await_parcel(args.party, block, args.parcel)) Rows::stage(args, ends);
     if (!block_ends_last(&thread_own(args.party).send_ended, block)) return;
+    if (*static_cast<volatile std::uint64_t*>(&thread_own(args.party).broken) != 0) return;
+    if (threadIdx.x == 0) thread_stamp_parcel(block, args.parcel);
   } else if (blockIdx.x != 0) {
     return;  // x is there already
   }

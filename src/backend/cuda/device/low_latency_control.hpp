@@ -149,6 +149,16 @@ class ControlLayout {
 };
 static_assert(sizeof(OwnState) <= 512 && sizeof(Record) <= 128);
 
+/// What a rank stages begins with this. It says which operation did so last: a captured operation stages in the same
+/// memory whenever it is replayed, and so may those of one graph.
+struct ParcelHeader {
+  std::uint64_t stamp;  ///< kStamp ^ epoch, so that what is not a header is known
+  std::uint64_t epoch;
+
+  static constexpr std::uint64_t kStamp = 0x6c65'6372'6170'2d78U;
+  static constexpr std::int64_t kBytes = 128;  ///< up to what is staged
+};
+
 /// Why an operation failed, for its host.
 enum class FailureKind : std::uint32_t {
   kNone,

@@ -14,19 +14,6 @@ namespace {
 constexpr std::size_t kDefaultTable = 32 * 1024;
 constexpr std::size_t kMostTable = 200 * 1024;
 
-/// All threads. A captured operation stages where it staged when it ran last: waits until that has been read.
-__device__ bool block_await_parcel(const LowLatencyDispatchArgs& args, BlockState& block) {
-  const auto& header = *reinterpret_cast<const ParcelHeader*>(args.parcel);
-  const std::uint64_t before = header.epoch;
-  const int rank = static_cast<int>(threadIdx.x);
-  if (rank < args.party.num_ranks && header.stamp == (ParcelHeader::kStamp ^ before) && before < block.epoch &&
-      !thread_is_masked(block, rank)) {
-    const Slot slot(args.party, before);
-    thread_note(block, thread_wait(args.party, block, rank, slot.read(rank, args.party.rank), before), rank);
-  }
-  return !block_fails(args.party, block);
-}
-
 /// All threads of the last block: everything is staged.
 __device__ void block_announce_dispatch(const LowLatencyDispatchArgs& args, const BlockState& block) {
   OwnState& own = thread_own(args.party);
@@ -43,9 +30,7 @@ __device__ void block_announce_dispatch(const LowLatencyDispatchArgs& args, cons
   record.obstacle = own.obstacle;
   record.detail[0] = own.detail[0];
   record.detail[1] = own.detail[1];
-  if (threadIdx.x == 0) {
-    *reinterpret_cast<ParcelHeader*>(args.parcel) = {ParcelHeader::kStamp ^ block.epoch, block.epoch};
-  }
+  if (threadIdx.x == 0) thread_stamp_parcel(block, args.parcel);
   block_announce(args.party, block, record);
   __syncthreads();
   if (threadIdx.x == 0) own.obstacle = Obstacle::kNone;
@@ -54,7 +39,7 @@ __device__ void block_announce_dispatch(const LowLatencyDispatchArgs& args, cons
 template <typename T, bool kCasts>
 __device__ void block_send(const LowLatencyDispatchArgs& args, BlockState& block, int* table, int table_ints) {
   const int others = static_cast<int>(gridDim.x) - 1;
-  const bool is_free = args.is_captured == 0 || block_await_parcel(args, block);
+  const bool is_free = args.is_captured == 0 || block_await_parcel(args.party, block, args.parcel);
   if (is_free && blockIdx.x == 0) block_count(args, block, table, table_ints);
   if (is_free && (blockIdx.x != 0 || others == 0)) {
     block_stage_rows<T, kCasts>(args, max(static_cast<int>(blockIdx.x) - 1, 0), max(others, 1));

@@ -57,7 +57,7 @@ class ParcelLayout {
   [[nodiscard]] constexpr std::int64_t bytes() const { return bytes_; }
 
  private:
-  static constexpr std::int64_t kHeaderBytes = 128;  ///< ParcelHeader
+  static constexpr std::int64_t kHeaderBytes = ParcelHeader::kBytes;
 
   [[nodiscard]] static constexpr std::int64_t round_up(std::int64_t bytes) {
     return (bytes + kHeaderBytes - 1) / kHeaderBytes * kHeaderBytes;
@@ -69,14 +69,6 @@ class ParcelLayout {
   std::int64_t scales_;
   std::int64_t routes_;
   std::int64_t bytes_;
-};
-
-/// Which operation staged a parcel last: a captured operation stages in the same memory whenever it is replayed.
-struct ParcelHeader {
-  std::uint64_t stamp;  ///< kStamp ^ epoch, so that what is not a header is known
-  std::uint64_t epoch;
-
-  static constexpr std::uint64_t kStamp = 0x6c65'6372'6170'2d78U;
 };
 
 /// N tokens, H hidden, K top-k, E experts of which L are this rank's, M tokens at most.

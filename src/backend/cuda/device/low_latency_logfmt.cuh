@@ -177,7 +177,7 @@ struct LogFmtRows {
     for (WarpItem item(used.count(), pieces, kCombineThreads); item.is_valid(); item.step()) {
       const auto packed = static_cast<int>(item.token());
       warp_stage_units<T>(layout, static_cast<int>(args.hidden), item.piece() * kLogFmtUnits, used.row(packed),
-                          args.staged + packed * args.row_bytes);
+                          args.parcel + ParcelHeader::kBytes + packed * args.row_bytes);
     }
   }
 

@@ -183,6 +183,24 @@ __device__ inline void block_await_slot(const Party& party, BlockState& block, i
               rank);
 }
 
+/// All threads. A captured operation stages where it, or another one, staged before: waits until that has been read.
+__device__ inline bool block_await_parcel(const Party& party, BlockState& block, const std::byte* parcel) {
+  const auto& header = *reinterpret_cast<const ParcelHeader*>(parcel);
+  const std::uint64_t before = header.epoch;
+  const int rank = static_cast<int>(threadIdx.x);
+  if (rank < party.num_ranks && header.stamp == (ParcelHeader::kStamp ^ before) && before < block.epoch &&
+      !thread_is_masked(block, rank)) {
+    const Slot slot(party, before);
+    thread_note(block, thread_wait(party, block, rank, slot.read(rank, party.rank), before), rank);
+  }
+  return !block_fails(party, block);
+}
+
+/// When everything is staged.
+__device__ inline void thread_stamp_parcel(const BlockState& block, std::byte* parcel) {
+  *reinterpret_cast<ParcelHeader*>(parcel) = {ParcelHeader::kStamp ^ block.epoch, block.epoch};
+}
+
 [[nodiscard]] __device__ inline bool thread_agree(const Record& a, const Record& b) {
   return a.hidden == b.hidden && a.max_tokens == b.max_tokens && a.handle_epoch == b.handle_epoch && a.kind == b.kind &&
          a.num_topk == b.num_topk && a.num_experts == b.num_experts && a.id_bytes == b.id_bytes &&

@@ -56,7 +56,7 @@ __device__ void grid_stage(const LowLatencyCombineArgs& args, int* ends) {
   for (WarpItem item(used.count(), pieces, kCombineThreads); item.is_valid(); item.step()) {
     const auto packed = static_cast<int>(item.token());
     const auto* from = reinterpret_cast<const T*>(used.row(packed));
-    auto* to = reinterpret_cast<T*>(args.staged + packed * args.row_bytes);
+    auto* to = reinterpret_cast<T*>(args.parcel + ParcelHeader::kBytes + packed * args.row_bytes);
     const LanePiece<kCombineLoads> piece(item.piece(), count);
     T values[kCombineLoads];
     piece.for_each([&](int i, std::int64_t at) { values[i] = thread_load(from + at); });
