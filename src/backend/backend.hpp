@@ -164,6 +164,12 @@ class Backend {
   /// order is that of the calls to start_dispatch and send_combine, and with kStream their second halves do not wait.
   /// Equal on all ranks.
   [[nodiscard]] virtual bool keeps_counts_on_device() const noexcept { return false; }
+  /// As Buffer::get_dispatch_layout, queued on the caller's stream. An id that is not allowed is found by the dispatch.
+  /// REQUIRES: keeps_counts_on_device(), check_topk_idx passed.
+  [[nodiscard]] virtual DispatchLayout compute_layout(const Tensor& /*topk_idx*/, int /*num_experts*/,
+                                                      const Stream& /*stream*/) {
+    return {};
+  }
   /// First half of a combine with the handle of such a dispatch. REQUIRES: keeps_counts_on_device().
   [[nodiscard]] virtual std::shared_ptr<ReceiveOperation> send_combine(const CombineRequest& /*request*/,
                                                                        const Deadline& /*deadline*/) {

@@ -101,12 +101,18 @@ std::uint64_t Buffer::Impl::next_epoch(std::string_view operation) {
 }
 
 DispatchLayout Buffer::Impl::get_dispatch_layout(const Tensor& topk_idx, int num_experts,
-                                                 const OperationOptions& options) {
+                                                 const OperationOptions& caller_options) {
   static_cast<void>(backend());  // throws if it was destroyed
   try {
+    const bool may_be_queued = backend_->keeps_counts_on_device();
+    const OperationOptions options = may_be_queued ? completed(caller_options) : caller_options;
     check_options(options, limits_);
-    await_start(options);
     check_topk_idx(topk_idx, num_experts, limits_);
+    if (may_be_queued && options.completion == Completion::kStream) {
+      await_start_on_device(options);
+      return backend_->compute_layout(topk_idx, num_experts, options.stream);
+    }
+    await_start(options);
     return local_device_->compute_layout(topk_idx, num_experts);
   } catch (const Error& error) {
     throw named(error, "get_dispatch_layout");

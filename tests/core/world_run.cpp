@@ -84,7 +84,9 @@ class RankRun {
   }
 
   DispatchLayout make_layout() {
-    DispatchLayout layout = buffer_.get_dispatch_layout(make_ids(), world_.num_experts);
+    const OperationOptions options = draw_options();
+    DispatchLayout layout = buffer_.get_dispatch_layout(make_ids(), world_.num_experts, options);
+    place_.synchronize();
     layout_checks_.check(layout);
     return layout;
   }

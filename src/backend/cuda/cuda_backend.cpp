@@ -44,6 +44,10 @@ std::unique_ptr<Operation> CudaBackend::send(const Request& request, const Deadl
   return operation;
 }
 
+DispatchLayout CudaBackend::compute_layout(const Tensor& topk_idx, int num_experts, const Stream& stream) {
+  return compute_worst_case_layout(*node_, topk_idx, num_experts, stream);
+}
+
 std::shared_ptr<backend::ReceiveOperation> CudaBackend::send_combine(const backend::CombineRequest& request,
                                                                      const Deadline& deadline) {
   return send<WorstCaseCombine>(request, deadline);

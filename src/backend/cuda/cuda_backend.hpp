@@ -17,6 +17,7 @@ class CudaBackend final : public host::HostBackend {
                                                                            const Deadline& deadline) override;
   Buffer::PhaseTimes combine(const backend::CombineRequest& request, const Deadline& deadline) override;
   [[nodiscard]] bool keeps_counts_on_device() const noexcept override { return node_->counts_on_device; }
+  [[nodiscard]] DispatchLayout compute_layout(const Tensor& topk_idx, int num_experts, const Stream& stream) override;
   [[nodiscard]] std::shared_ptr<backend::ReceiveOperation> send_combine(const backend::CombineRequest& request,
                                                                         const Deadline& deadline) override;
   [[nodiscard]] std::shared_ptr<backend::LowLatencyDispatchOperation> send_low_latency_dispatch(

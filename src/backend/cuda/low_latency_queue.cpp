@@ -77,6 +77,16 @@ Launch LowLatencyQueue::begin(std::string_view operation, Completion completion,
   return launch;
 }
 
+Launch LowLatencyQueue::begin_local(const Stream& caller) {
+  const std::lock_guard lock(mutex_);
+  Launch launch;
+  launch.stream = static_cast<cudaStream_t>(caller.native);
+  launch.captured = CaptureSlabs::of(launch.stream, last_capture_.lock());
+  launch.ordinal = last_ordinal_;
+  order(launch);
+  return launch;
+}
+
 std::shared_ptr<const CommunicationStream::Ticket> LowLatencyQueue::take_ticket() const {
   return {new CommunicationStream::Ticket(stream_->take_ticket()),
           [stream = stream_](const CommunicationStream::Ticket* ticket) {

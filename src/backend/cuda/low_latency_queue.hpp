@@ -54,6 +54,8 @@ class LowLatencyQueue {
   /// Begins an operation, on the caller's stream or on one of its own. Throws what an earlier operation that no one
   /// waited for ended with.
   [[nodiscard]] Launch begin(std::string_view operation, Completion completion, const Stream& caller);
+  /// Begins what concerns this rank only, on the caller's stream.
+  [[nodiscard]] Launch begin_local(const Stream& caller);
   /// Before another kernel of the operation.
   void resume(const Launch& launch);
   /// After each kernel of the operation.

@@ -61,8 +61,6 @@ void WorstCaseDispatch::allocate() {
   const std::array table_shape{std::int64_t{sizeof(device::SendTable)}};
   const std::array counts_shape{counts ? static_cast<std::int64_t>(device::HandleCounts::bytes(num_ranks)) : 0};
   const std::array routes_shape{counts ? tokens : 0, std::int64_t{num_ranks}};
-  const std::array masks_shape{counts ? tokens : 0};
-  const std::array blocks_shape{counts ? std::int64_t{device::layout_blocks(tokens)} * num_ranks : 0};
   Tensor scales;
   Tensor topk_idx;
   Tensor topk_weights;
@@ -82,8 +80,8 @@ void WorstCaseDispatch::allocate() {
       host::WantedTensor{&counts_on_device, DataType::kUint8, counts_shape},
       host::WantedTensor{&send_rows, DataType::kInt32, routes_shape},
       host::WantedTensor{&membership, DataType::kBool, routes_shape},
-      host::WantedTensor{&masks_, DataType::kInt64, masks_shape},
-      host::WantedTensor{&block_counts_, DataType::kInt32, blocks_shape},
+      layout_.wanted_masks(),
+      layout_.wanted_block_counts(),
   };
   node_->queue->allocate(launch_, wanted);
   if (request_.x_scales) result_.recv_x_scales = scales;
@@ -124,26 +122,14 @@ std::uint64_t WorstCaseDispatch::offset_of(const Tensor& tensor) const {
 }
 
 void WorstCaseDispatch::count() const {
-  const int num_ranks = node_->group->num_ranks();
   device::LayoutArgs args;
-  args.num_tokens = request_.x.size(0);
-  args.num_topk = static_cast<std::int32_t>(request_.topk_idx->size(1));
-  args.num_experts = handle_.num_experts;
-  args.num_ranks = num_ranks;
-  args.small = handle_.num_experts / num_ranks;
-  args.num_large = handle_.num_experts % num_ranks;
-  args.id_bytes = static_cast<std::int32_t>(size_of(request_.topk_idx->dtype()));
-  args.topk_idx = request_.topk_idx->data_as<std::byte>();
   if (request_.layout) {
     args.membership = request_.layout->is_token_in_rank.data_as<std::uint8_t>();
   } else {
     args.is_token_in_rank = handle_.is_token_in_rank.data_as<std::uint8_t>();
   }
   args.rows = handle_.send_rows.data_as<std::int32_t>();
-  args.scratch = node_->count_scratch.scratch(masks_.data_as<std::uint64_t>(), block_counts_.data_as<std::int32_t>());
-  args.counts = node_->count_scratch.found();
-  args.completion.blocks_ended = node_->count_scratch.blocks_ended();
-  check(device::launch_layout(args, launch_.stream), "the layout of a dispatch");
+  layout_.launch(*node_, *request_.topk_idx, handle_.num_experts, args, launch_.stream);
 }
 
 void WorstCaseDispatch::exchange(const Deadline& deadline) const {

@@ -10,13 +10,17 @@
 #include "backend/cuda/device/worst_case.hpp"
 #include "backend/cuda/low_latency_queue.hpp"
 #include "backend/cuda/node.hpp"
+#include "backend/cuda/worst_case_layout.hpp"
 
 namespace crossdock::cuda {
 
 class WorstCaseDispatch final : public backend::DispatchOperation {
  public:
   WorstCaseDispatch(std::shared_ptr<const Node> node, const backend::DispatchRequest& request)
-      : node_(std::move(node)), request_(request), handle_(*request_.handle) {}
+      : node_(std::move(node)),
+        request_(request),
+        handle_(*request_.handle),
+        layout_(*node_, request_.is_cached() ? 0 : request_.x.size(0)) {}
 
   /// Queues it.
   void send(const Deadline& deadline);
@@ -45,8 +49,7 @@ class WorstCaseDispatch final : public backend::DispatchOperation {
   Launch launch_;
   Tensor epoch_;
   Tensor table_;
-  Tensor masks_;
-  Tensor block_counts_;
+  WorstCaseLayout layout_;
   Tensor recv_src_idx_;
   backend::DispatchResult result_;
   Buffer::PhaseTimes times_;

@@ -280,6 +280,7 @@ class ThroughputGraphRank {
     input.topk_weights = weights_;
     input.num_experts = worlds_[0].num_experts;
     input.num_worst_tokens = num_rows();
+    if (layers_.size() == 1) input.layout = buffer_.get_dispatch_layout(ids_, input.num_experts, options);
     layer.dispatched = buffer_.dispatch(input, options);
     const DispatchHandle& handle = layer.dispatched.handle;
     layer.again = buffer_.dispatch(CachedDispatchInput{.x = x_, .handle = handle}, options);
@@ -342,20 +343,24 @@ TEST(CudaGraphs, ThroughputModeIsReplayedWithChangingRouting) {
   run_as_threads(kRanks, [&](const auto& bootstrap) { ThroughputGraphRank(bootstrap, worlds).run(); });
 }
 
-/// They need the host. The capture goes on.
-TEST(CudaGraphs, WhatNeedsTheHostIsRefused) {
+/// It needs the host. The capture goes on.
+TEST(CudaGraphs, ADispatchWithoutAWorstCaseIsRefused) {
   if (const std::string reason = why_no_cuda_device(); !reason.empty()) GTEST_SKIP() << reason;
   run_as_threads(1, [](const std::shared_ptr<Bootstrap>& bootstrap) {
     const CudaStreamPlace place;
     Buffer buffer(bootstrap, cuda_low_latency_options());
-    const Tensor ids = place.place(make_matrix<std::int64_t>(DataType::kInt64, 1, std::vector<std::int64_t>{0, 1}));
+    DispatchInput input;
+    input.topk_idx = place.place(make_matrix<std::int64_t>(DataType::kInt64, 1, std::vector<std::int64_t>{0, 1}));
+    input.topk_weights = place.place(make_matrix<float>(DataType::kFloat32, 1, std::vector<float>{1, 1}));
+    input.x = *input.topk_weights;
+    input.num_experts = 4;
     const auto stream = static_cast<cudaStream_t>(place.stream().native);
     OperationOptions options;
     options.stream = place.stream();
     check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
     std::optional<ErrorCode> code;
     try {
-      static_cast<void>(buffer.get_dispatch_layout(ids, 4, options));
+      static_cast<void>(buffer.dispatch(input, options));
     } catch (const Error& error) {
       code = error.code();
     }

@@ -1,0 +1,39 @@
+// Counting where tokens go without the host.
+#pragma once
+
+#include <crossdock/layout.hpp>
+#include <crossdock/tensor.hpp>
+#include <crossdock/types.hpp>
+
+#include "backend/cuda/device/layout.hpp"
+#include "backend/cuda/low_latency_queue.hpp"
+#include "backend/cuda/node.hpp"
+
+namespace crossdock::cuda {
+
+/// The counter of one operation: its own scratch, and what the node's operations share.
+class WorstCaseLayout {
+ public:
+  /// N tokens. Adds what must be allocated before launch() is called; the object must stay where it is until then.
+  WorstCaseLayout(const Node& node, std::int64_t num_tokens);
+
+  [[nodiscard]] host::WantedTensor wanted_masks() { return {&masks_, DataType::kInt64, masks_shape_}; }
+  [[nodiscard]] host::WantedTensor wanted_block_counts() { return {&block_counts_, DataType::kInt32, blocks_shape_}; }
+
+  /// Counts `topk_idx` on the stream. `args` says what is to be written.
+  void launch(const Node& node, const Tensor& topk_idx, int num_experts, device::LayoutArgs args,
+              cudaStream_t stream) const;
+
+ private:
+  std::array<std::int64_t, 1> masks_shape_;
+  std::array<std::int64_t, 1> blocks_shape_;
+  Tensor masks_;
+  Tensor block_counts_;
+};
+
+/// As Buffer::get_dispatch_layout, in the order of the caller's stream. An id that is not allowed is found by the
+/// dispatch.
+[[nodiscard]] DispatchLayout compute_worst_case_layout(const Node& node, const Tensor& topk_idx, int num_experts,
+                                                       const Stream& caller);
+
+}  // namespace crossdock::cuda
