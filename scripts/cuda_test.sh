@@ -34,6 +34,7 @@ threads cuda_failure_test
 threads cuda_logfmt_test
 threads cuda_low_latency_test
 threads cuda_low_latency_failure_test
+threads cuda_mask_test
 threads cuda_graph_test
 threads cuda_soak_test
 processes cuda_world_process_test --worlds=60

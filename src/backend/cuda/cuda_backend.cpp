@@ -72,14 +72,30 @@ void CudaBackend::refuse(const backend::Refusal& refusal, const Error& reason, c
 }
 
 void CudaBackend::set_masked(int rank, bool masked, std::uint64_t next) {
-  if (!masked && node_->queue->was_used()) {
-    throw make_error(ErrorCode::kUnsupported,
-                     "a masked rank cannot come back after low-latency operations on CUDA; make a new buffer");
-  }
+  const auto bit = std::uint64_t{1} << static_cast<unsigned>(rank);
+  const host::Windows& windows = node_->group->windows;
+  const std::uint64_t since = windows.masked_since(windows.rank, rank).load(std::memory_order_relaxed);
+  // On the device first: it comes back when the host says so.
+  const bool has_missed = !masked && since != 0 && since < next;
+  node_->queue->set_masks(masked ? mask_bits() | bit : mask_bits() & ~bit, has_missed ? bit : 0);
   HostBackend::set_masked(rank, masked, next);
+}
+
+std::uint64_t CudaBackend::readmit(std::uint64_t next, std::string_view operation,
+                                   const std::function<void()>& finish) {
+  const std::uint64_t epoch = HostBackend::readmit(next, operation, finish);
+  const host::Masks& masks = node_->group->signals.masks();
+  if (!masks.in_use()) return epoch;
+  const std::uint64_t first_epoch = masks.first_epoch(rank());
+  if (first_epoch != first_epoch_) node_->queue->come_back(mask_bits());
+  first_epoch_ = first_epoch;
+  return epoch;
+}
+
+std::uint64_t CudaBackend::mask_bits() const {
   std::uint64_t bits = 0;
   for (const int other : masked_ranks()) bits |= std::uint64_t{1} << static_cast<unsigned>(other);
-  node_->queue->set_masks(bits);
+  return bits;
 }
 
 std::optional<Tensor> CudaBackend::allocate_for(const std::shared_ptr<void>& memory, DataType dtype,

@@ -26,6 +26,8 @@ class CudaBackend final : public host::HostBackend {
       backend::LowLatencyCombineRequest request, const Deadline& deadline) override;
   void refuse(const backend::Refusal& refusal, const Error& reason, const Deadline& deadline) override;
   void set_masked(int rank, bool masked, std::uint64_t next) override;
+  [[nodiscard]] std::uint64_t readmit(std::uint64_t next, std::string_view operation,
+                                      const std::function<void()>& finish) override;
   [[nodiscard]] Tensor allocate(DataType dtype, std::span<const std::int64_t> shape) override;
   [[nodiscard]] std::optional<Tensor> allocate_for(const std::shared_ptr<void>& memory, DataType dtype,
                                                    std::span<const std::int64_t> shape,
@@ -37,8 +39,11 @@ class CudaBackend final : public host::HostBackend {
   template <class Operation, class Request>
   [[nodiscard]] std::unique_ptr<Operation> send(const Request& request, const Deadline& deadline);
   [[nodiscard]] int rank() const noexcept { return node_->group->rank(); }
+  /// Bit r: rank r is masked.
+  [[nodiscard]] std::uint64_t mask_bits() const;
 
   std::shared_ptr<const Node> node_;
+  std::uint64_t first_epoch_ = 0;  ///< since this rank was last let in again
 };
 
 }  // namespace crossdock::cuda

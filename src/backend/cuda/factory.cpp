@@ -3,6 +3,7 @@
 #include "backend/cuda/cuda_backend.hpp"
 #include "backend/cuda/cuda_device.hpp"
 #include "backend/cuda/device/copy.hpp"
+#include "backend/cuda/device/readmission.hpp"
 #include "backend/cuda/device/reduce.hpp"
 #include "backend/cuda/device/send.hpp"
 #include "backend/cuda/device/worst_case.hpp"
@@ -53,6 +54,7 @@ Parts make_parts(Bootstrap& bootstrap, const BufferOptions& options) {
     check(device::load_copy(), "loading kernels");
     check(device::load_reduce(), "loading kernels");
     check(device::load_worst_case(), "loading kernels");
+    check(device::load_readmission(), "loading kernels");
   }
   const device::ControlLayout layout(num_ranks, options.max_experts);
   node->control_bytes = layout.bytes();

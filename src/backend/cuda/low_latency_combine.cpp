@@ -16,7 +16,7 @@ constexpr std::uint64_t kAccessBytes = 16;  // the widest, of whose multiples th
 
 void LowLatencyCombine::send(const Deadline& deadline) {
   const DeviceGuard guard(node_->stream->device().index);
-  launch_ = node_->queue->begin("low_latency_combine", request_.completion, request_.stream);
+  launch_ = node_->queue->begin("low_latency_combine", request_.epoch, request_.completion, request_.stream);
   allocate();
   run(request_.completion == Completion::kHook ? device::Phases::kSend : device::Phases::kBoth, deadline);
   if (staged_.defined()) node_->queue->keep(launch_, staged_);

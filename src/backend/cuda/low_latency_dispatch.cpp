@@ -23,7 +23,7 @@ device::Cast LowLatencyDispatch::cast() const noexcept {
 
 void LowLatencyDispatch::send(const Deadline& deadline) {
   const DeviceGuard guard(node_->stream->device().index);
-  launch_ = node_->queue->begin("low_latency_dispatch", request_.completion, request_.stream);
+  launch_ = node_->queue->begin("low_latency_dispatch", request_.epoch, request_.completion, request_.stream);
   allocate();
   const bool has_hook = request_.completion == Completion::kHook;
   run(has_hook ? device::Phases::kSend : device::Phases::kBoth, deadline);

@@ -107,6 +107,10 @@ Error error_of(const device::Failure& failure, const FailureContext& context) {
     case FailureKind::kGone: return error(ErrorCode::kPeerLost, fmt::format("rank {} died or left", failure.rank));
     case FailureKind::kObstacle: return obstacle_error(failure, context).with_rank(failure.rank);
     case FailureKind::kMismatch: return mismatch_error(failure, context).with_rank(failure.rank);
+    case FailureKind::kMasked:
+      return error(ErrorCode::kState,
+                   "this rank is masked by others; it takes part again once they have cleared their masks")
+          .with_rank(context.rank);
     case FailureKind::kOverflow:
       return make_error(ErrorCode::kCapacity,
                         "dispatch: rank {} would receive {} tokens, but num_worst_tokens is {} there", failure.rank,

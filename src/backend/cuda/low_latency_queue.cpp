@@ -7,6 +7,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -58,12 +59,14 @@ LowLatencyQueue::~LowLatencyQueue() {
   if (own_stream_ != nullptr) static_cast<void>(cudaStreamDestroy(own_stream_));
 }
 
-Launch LowLatencyQueue::begin(std::string_view operation, Completion completion, const Stream& caller) {
+Launch LowLatencyQueue::begin(std::string_view operation, std::uint64_t epoch, Completion completion,
+                              const Stream& caller) {
   const std::lock_guard lock(mutex_);
   check_unawaited();
   const bool is_awaited = completion == Completion::kSynchronous || completion == Completion::kAsynchronous;
   Launch launch;
   launch.operation = operation;
+  launch.epoch = epoch;
   launch.stream = is_awaited ? own_stream_ : static_cast<cudaStream_t>(caller.native);
   launch.captured = CaptureSlabs::of(launch.stream, last_capture_.lock());
   if (is_awaited) {
@@ -74,6 +77,10 @@ Launch LowLatencyQueue::begin(std::string_view operation, Completion completion,
   launch.ordinal = ++last_ordinal_;
   awaited_[launch.ordinal % awaited_.size()] = is_awaited ? launch.ordinal : 0;
   order(launch);
+  if (completion == Completion::kHook && !launch.captured) {
+    ++*open_hooks_;
+    launch.open_hook = {open_hooks_.get(), [count = open_hooks_](void*) { --*count; }};
+  }
   return launch;
 }
 
@@ -95,9 +102,10 @@ std::shared_ptr<const CommunicationStream::Ticket> LowLatencyQueue::take_ticket(
           }};
 }
 
-void LowLatencyQueue::resume(const Launch& launch) {
+void LowLatencyQueue::resume(Launch& launch) {
   const std::lock_guard lock(mutex_);
   order(launch);
+  launch.open_hook = nullptr;
 }
 
 /// After the kernels of the operations before.
@@ -209,7 +217,7 @@ void LowLatencyQueue::await(const Launch& launch, const Deadline& deadline) {
     for (int i = 0; i < kYieldsPerClock && !CommunicationStream::is_through(*launch.ticket); ++i) ::sched_yield();
     if (Deadline::Clock::now() < next_watch) continue;
     next_watch += kWatchInterval;
-    watch_peers();
+    watch_peers(launch.epoch);
     const cudaError_t state = cudaStreamQuery(launch.stream);
     if (state != cudaErrorNotReady && state != cudaSuccess) {
       group_->signals.depart(host::Departure::kBroken, "gave up: its device failed");
@@ -226,13 +234,23 @@ void LowLatencyQueue::await(const Launch& launch, const Deadline& deadline) {
 }
 
 /// Tells the kernels which ranks will not come. One that has left has done its part of everything that it began.
-void LowLatencyQueue::watch_peers() {
-  std::uint64_t gone = 0;
+void LowLatencyQueue::watch_peers(std::uint64_t epoch) {
+  std::uint64_t gone = is_masked(epoch) ? std::uint64_t{1} << static_cast<unsigned>(group_->rank()) : 0;
   for (int rank = 0; rank < group_->num_ranks(); ++rank) {
     if (rank != group_->rank() && group_->signals.is_gone(rank))
       gone |= std::uint64_t{1} << static_cast<unsigned>(rank);
   }
   std::atomic_ref(mailbox_[0].gone).store(gone, std::memory_order_release);
+}
+
+/// Do others go without this rank in the operation?
+bool LowLatencyQueue::is_masked(std::uint64_t epoch) const {
+  try {
+    group_->signals.masks().check_not_masked(epoch, {});
+    return false;
+  } catch (const Error&) {
+    return true;
+  }
 }
 
 void LowLatencyQueue::check_unawaited() {
@@ -249,7 +267,10 @@ void LowLatencyQueue::check_unawaited() {
 Error LowLatencyQueue::take(device::Failure& failure, std::string_view operation, Milliseconds timeout) {
   Error error = error_of(failure, {operation, group_->rank(), timeout,
                                    [this](int rank, std::uint64_t epoch) { return reason_of(rank, epoch); }});
-  if (breaks(failure)) group_->signals.depart(host::Departure::kBroken, std::string("gave up: ") + error.what());
+  const bool is_lonely = is_masked(std::numeric_limits<std::uint64_t>::max());  // then no one came for it
+  if (breaks(failure) && !is_lonely) {
+    group_->signals.depart(host::Departure::kBroken, std::string("gave up: ") + error.what());
+  }
   failures_taken_ = load(mailbox_[0].num_failures);
   std::atomic_ref(failure.ordinal).store(0, std::memory_order_relaxed);
   return error;
@@ -288,7 +309,7 @@ void LowLatencyQueue::refuse(const Stream& caller, const Error& reason, Millisec
   note_launched(launch);
 }
 
-void LowLatencyQueue::abandon(const Launch& launch, const Tensor& epoch) {
+void LowLatencyQueue::abandon(Launch& launch, const Tensor& epoch) {
   const DeviceGuard guard(stream_->device().index);
   resume(launch);
   check(device::launch_low_latency_abandon(party(launch, device::Phases::kReceive, epoch, milliseconds(0), {}),
@@ -308,14 +329,36 @@ Tensor LowLatencyQueue::copy_to_host(const Tensor& tensor) {
   return cuda::copy_to_host(tensor, own_stream_);
 }
 
-void LowLatencyQueue::set_masks(std::uint64_t masked) {
+void LowLatencyQueue::set_masks(std::uint64_t masked, std::uint64_t admitted) {
+  if (admitted != 0 && *open_hooks_ > 0) {
+    throw make_error(ErrorCode::kState, "a masked rank can come back once {} hooks of earlier operations were called",
+                     open_hooks_->load());
+  }
+  device::ReadmissionArgs args;
+  args.masked = masked;
+  args.admitted = admitted;
+  readmit(args);
+}
+
+void LowLatencyQueue::come_back(std::uint64_t masked) {
+  std::atomic_ref(mailbox_[0].gone).store(0, std::memory_order_release);
+  device::ReadmissionArgs args;
+  args.masked = masked;
+  args.comes_back = true;
+  readmit(args);
+}
+
+void LowLatencyQueue::readmit(const device::ReadmissionArgs& args) {
   const DeviceGuard guard(stream_->device().index);
   Launch launch;
   launch.stream = own_stream_;
-  const std::lock_guard lock(mutex_);
-  order(launch);
-  auto* const own = reinterpret_cast<device::OwnState*>(windows_[static_cast<std::size_t>(group_->rank())]->data());
-  check(cudaMemcpyAsync(&own->masked, &masked, sizeof(masked), cudaMemcpyHostToDevice, launch.stream), "masks");
+  {
+    const std::lock_guard lock(mutex_);
+    order(launch);
+  }
+  device::ReadmissionArgs complete = args;
+  complete.party = party(launch, device::Phases::kBoth, {}, milliseconds(0), {});
+  check(device::launch_readmission(complete, launch.stream), "masks");
   check(cudaStreamSynchronize(launch.stream), "masks");
 }
 

@@ -4,6 +4,7 @@
 #include <cuda_runtime_api.h>
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -19,6 +20,7 @@
 #include "backend/cuda/capture_slabs.hpp"
 #include "backend/cuda/communication_stream.hpp"
 #include "backend/cuda/device/low_latency_combine.hpp"
+#include "backend/cuda/device/readmission.hpp"
 #include "backend/cuda/device_windows.hpp"
 #include "backend/host/host_backend.hpp"
 
@@ -29,6 +31,8 @@ struct Launch {
   std::string_view operation{};
   cudaStream_t stream = nullptr;
   std::uint64_t ordinal = 0;                                    ///< of the operation on this rank
+  std::uint64_t epoch = 0;                                      ///< as Buffer counts operations
+  std::shared_ptr<void> open_hook{};                            ///< of an operation whose second half has not begun
   std::shared_ptr<const CommunicationStream::Ticket> ticket{};  ///< null unless the host waits for it
   std::shared_ptr<CaptureSlabs> captured{};  ///< null unless the stream is being captured into a graph
 
@@ -53,11 +57,12 @@ class LowLatencyQueue {
 
   /// Begins an operation, on the caller's stream or on one of its own. Throws what an earlier operation that no one
   /// waited for ended with.
-  [[nodiscard]] Launch begin(std::string_view operation, Completion completion, const Stream& caller);
+  [[nodiscard]] Launch begin(std::string_view operation, std::uint64_t epoch, Completion completion,
+                             const Stream& caller);
   /// Begins what concerns this rank only, on the caller's stream.
   [[nodiscard]] Launch begin_local(const Stream& caller);
-  /// Before another kernel of the operation.
-  void resume(const Launch& launch);
+  /// Before the second half of an operation with a hook.
+  void resume(Launch& launch);
   /// After each kernel of the operation.
   void note_launched(const Launch& launch);
   /// `epoch` is the operation's own word on the device.
@@ -78,13 +83,15 @@ class LowLatencyQueue {
   /// Tells the others that this rank does not do its next operation.
   void refuse(const Stream& caller, const Error& reason, Milliseconds timeout);
   /// Instead of the second half of an operation.
-  void abandon(const Launch& launch, const Tensor& epoch);
+  void abandon(Launch& launch, const Tensor& epoch);
   /// A copy of a contiguous tensor, once the operations that were begun before have ended. After a launch of a graph
   /// the caller must wait for that first.
   [[nodiscard]] Tensor copy_to_host(const Tensor& tensor);
-  /// Bit r: operations go without rank r, from the next one on.
-  void set_masks(std::uint64_t masked);
-  [[nodiscard]] bool was_used() const noexcept { return last_ordinal_ > 0; }
+  /// Bit r: operations go without rank r, from the next one on; the ranks of `admitted` have missed operations and come
+  /// back. Throws kState if hooks are to be called that belong to operations before.
+  void set_masks(std::uint64_t masked, std::uint64_t admitted);
+  /// This rank was masked and is let in again.
+  void come_back(std::uint64_t masked);
 
  private:
   static constexpr Milliseconds kLongest = std::chrono::hours(24 * 365);
@@ -95,7 +102,9 @@ class LowLatencyQueue {
   [[nodiscard]] std::shared_ptr<const CommunicationStream::Ticket> take_ticket() const;
   [[nodiscard]] bool has_kept();
   void release_kept();
-  void watch_peers();
+  void watch_peers(std::uint64_t epoch);
+  void readmit(const device::ReadmissionArgs& args);
+  [[nodiscard]] bool is_masked(std::uint64_t epoch) const;
   void check_unawaited();
   [[nodiscard]] Error take(device::Failure& failure, std::string_view operation, Milliseconds timeout);
   [[nodiscard]] std::string reason_of(int rank, std::uint64_t epoch) const;
@@ -125,6 +134,7 @@ class LowLatencyQueue {
   std::weak_ptr<CaptureSlabs> last_capture_;
   std::deque<Kept> kept_;
   std::uint64_t failures_taken_ = 0;
+  std::shared_ptr<std::atomic<int>> open_hooks_ = std::make_shared<std::atomic<int>>(0);  ///< Launch::open_hook alive
   std::array<std::uint64_t, device::Mailbox::kFailures> awaited_{};  ///< ordinals, at their own place
 };
 

@@ -29,7 +29,7 @@ std::size_t extent_bytes(const Tensor& tensor) {
 
 void WorstCaseCombine::send(const Deadline& deadline) {
   const DeviceGuard guard(node_->stream->device().index);
-  launch_ = node_->queue->begin("combine", request_.completion, request_.stream);
+  launch_ = node_->queue->begin("combine", request_.epoch, request_.completion, request_.stream);
   allocate();
   if (x_.data() != request_.x.data()) stage(request_.x, x_);
   if (request_.topk_weights && weights_.data() != request_.topk_weights->data())

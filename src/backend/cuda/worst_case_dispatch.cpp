@@ -31,7 +31,7 @@ std::int64_t WorstCaseDispatch::scale_row_bytes() const {
 
 void WorstCaseDispatch::send(const Deadline& deadline) {
   const DeviceGuard guard(node_->stream->device().index);
-  launch_ = node_->queue->begin("dispatch", request_.completion, request_.stream);
+  launch_ = node_->queue->begin("dispatch", request_.epoch, request_.completion, request_.stream);
   allocate();
   if (!request_.is_cached()) {
     complete_handle();

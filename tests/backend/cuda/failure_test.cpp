@@ -5,7 +5,6 @@
 
 #include <chrono>
 #include <functional>
-#include <latch>
 #include <mutex>
 #include <optional>
 #include <stdexcept>
@@ -16,10 +15,8 @@
 #include <crossdock/buffer.hpp>
 #include <crossdock/error.hpp>
 
-#include "backend/cuda/count_down.hpp"
 #include "backend/cuda/cuda_place.hpp"
 #include "backend/cuda/device_probe.hpp"
-#include "core/masked_world.hpp"
 #include "core/world_run.hpp"
 #include "support/ranks.hpp"
 
@@ -247,29 +244,6 @@ TEST_F(CudaWorstCaseFailures, ARankThatNeverComesIsATimeoutAndTheDeviceWorksOn) 
     EXPECT_TRUE(error->code() == ErrorCode::kTimeout || error->code() == ErrorCode::kPeerLost) << error->what();
   }
   EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
-}
-
-/// Both kinds of control: ranks that are not masked get what the oracle says of a world without the masked one.
-TEST_F(CudaFailures, AMaskedRankIsLeftOut) {
-  std::vector<RandomWorld> worlds;
-  for (std::uint64_t seed = 1; worlds.size() < 30; ++seed) {
-    if (num_ranks_of(seed) == kRanks) worlds.push_back(make_random_world(seed));
-  }
-  std::vector<RandomWorld> expected;
-  for (const RandomWorld& world : worlds) expected.push_back(masked_world(world, {1}));
-  std::latch others(kRanks - 1);  // giving up a buffer waits for the others' kernels
-  run_as_threads(kRanks, [&](const std::shared_ptr<Bootstrap>& bootstrap) {
-    const CudaStreamPlace place;
-    Buffer buffer(bootstrap, cuda_options());
-    if (buffer.rank() == 1) return others.wait();
-    const CountDown leave(others);
-    buffer.mask_rank(1);
-    for (std::size_t i = 0; i < worlds.size(); ++i) {
-      for (const std::string& line : run_world(buffer, worlds[i], expected[i], place)) {
-        throw std::runtime_error(worlds[i].description() + ": " + line);
-      }
-    }
-  });
 }
 
 /// A row that is written by the caller's stream after the call has begun.

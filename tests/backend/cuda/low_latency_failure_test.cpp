@@ -6,7 +6,6 @@
 
 #include <chrono>
 #include <functional>
-#include <latch>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -16,7 +15,6 @@
 #include <crossdock/buffer.hpp>
 #include <crossdock/error.hpp>
 
-#include "backend/cuda/count_down.hpp"
 #include "backend/cuda/cuda_place.hpp"
 #include "backend/cuda/device_probe.hpp"
 #include "backend/cuda/low_latency_worlds.hpp"
@@ -218,25 +216,6 @@ TEST_F(CudaLowLatencyFailures, ARankThatNeverComesIsATimeoutAndTheDeviceWorksOn)
   }
   EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
   attempt(cuda_low_latency_options(), [](Buffer&, const TensorPlace&, const LowLatencyDispatchInput&) {});
-}
-
-/// Masked before it does anything: the others go on without it. Ids are given again in one of the worlds.
-TEST_F(CudaLowLatencyFailures, AMaskedRankIsLeftOut) {
-  for (const auto seed : {std::uint64_t{5}, std::uint64_t{6}}) {
-    const LowLatencyWorld world = make_low_latency_world(seed, {.num_ranks = kRanks});
-    const LowLatencyWorld expected = with_masked(world, {1}, {1});
-    std::latch others(kRanks - 1);  // giving up a buffer waits for the others' kernels
-    run_as_threads(kRanks, [&](const std::shared_ptr<Bootstrap>& bootstrap) {
-      const CudaStreamPlace place;
-      Buffer buffer(bootstrap, cuda_low_latency_options());
-      if (buffer.rank() == 1) return others.wait();
-      const CountDown leave(others);
-      buffer.mask_rank(1);
-      for (std::uint64_t i = 0; i < 6; ++i) {
-        LowLatencyRun(buffer, world, expected, place).run(cuda_options_of(i, buffer.rank()));
-      }
-    });
-  }
 }
 
 /// Dropped without a call: an error of the next operation on all ranks, and then the group goes on.

@@ -66,13 +66,14 @@ struct Placement {
 
 /// What a rank keeps for itself.
 struct OwnState {
-  std::uint64_t epoch;         ///< of the last operation that was begun
-  std::uint64_t broken;        ///< not 0: nothing is waited for any more
-  std::uint64_t failed_epoch;  ///< the last one whose failure was reported
-  std::uint64_t num_failures;  ///< reported
-  std::uint64_t read_epoch;    ///< every rank has read all that belongs to the operations up to this
-  std::uint64_t masked;        ///< bit r: this rank goes without rank r
-  std::uint32_t send_ended;    ///< blocks
+  std::uint64_t epoch;           ///< of the last operation that was begun
+  std::uint64_t broken;          ///< not 0: nothing is waited for any more
+  std::uint64_t failed_epoch;    ///< the last one whose failure was reported
+  std::uint64_t num_failures;    ///< reported
+  std::uint64_t read_epoch;      ///< every rank has read all that belongs to the operations up to this
+  std::uint64_t masked;          ///< bit r: this rank goes without rank r
+  std::uint64_t admitted_epoch;  ///< written by others that let this rank in again: as `epoch`
+  std::uint32_t send_ended;      ///< blocks
   std::uint32_t receive_ended;
   Obstacle obstacle;
   std::uint32_t unused;
@@ -167,6 +168,7 @@ enum class FailureKind : std::uint32_t {
   kBroken,    ///< an earlier operation failed
   kObstacle,  ///< theirs.obstacle
   kMismatch,  ///< first and theirs differ
+  kMasked,    ///< the others go without this rank
   kOverflow,  ///< `rank` would receive `detail` rows, more than it takes
 };
 
@@ -188,7 +190,7 @@ struct Mailbox {
 
   std::uint64_t num_failures;   ///< counted up after an entry of `failures` was written
   std::uint64_t read_ordinal;   ///< every rank has read all that belongs to the operations up to this
-  std::uint64_t gone;           ///< bit r: rank r will not come; written by the host
+  std::uint64_t gone;           ///< bit r: rank r will not come, or r is this rank and masked; written by the host
   Failure failures[kFailures];  ///< an operation's is at its ordinal modulo this
 };
 

@@ -149,6 +149,7 @@ __device__ inline FailureKind thread_wait(const Party& party, const BlockState& 
     if (thread_clock_ns() >= block.deadline) return FailureKind::kTimeout;
     if (polls % kPollsPerHost != 0) continue;
     const std::uint64_t gone = *static_cast<volatile std::uint64_t*>(&party.mailbox->gone);
+    if (thread_takes_part(gone, party.rank)) return FailureKind::kMasked;
     if (thread_takes_part(gone, rank) && !has_come()) return FailureKind::kGone;
   }
   static_cast<void>(thread_acquire(word));
