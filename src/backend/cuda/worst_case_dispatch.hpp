@@ -4,7 +4,7 @@
 
 #include <cstdint>
 #include <memory>
-#include <vector>
+#include <optional>
 
 #include "backend/backend.hpp"
 #include "backend/cuda/device/worst_case.hpp"
@@ -20,7 +20,7 @@ class WorstCaseDispatch final : public backend::DispatchOperation {
       : node_(std::move(node)),
         request_(request),
         handle_(*request_.handle),
-        layout_(*node_, request_.is_cached() ? 0 : request_.x.size(0)) {}
+        layout_(*node_, request_.is_cached() ? std::nullopt : std::optional(request_.x.size(0))) {}
 
   /// Queues it.
   void send(const Deadline& deadline);

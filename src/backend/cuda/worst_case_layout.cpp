@@ -6,9 +6,9 @@
 
 namespace crossdock::cuda {
 
-WorstCaseLayout::WorstCaseLayout(const Node& node, std::int64_t num_tokens)
-    : masks_shape_{num_tokens},
-      blocks_shape_{num_tokens == 0 ? 0 : std::int64_t{device::layout_blocks(num_tokens)} * node.group->num_ranks()} {}
+WorstCaseLayout::WorstCaseLayout(const Node& node, std::optional<std::int64_t> num_tokens)
+    : masks_shape_{num_tokens.value_or(0)},
+      blocks_shape_{num_tokens ? std::int64_t{device::layout_blocks(*num_tokens)} * node.group->num_ranks() : 0} {}
 
 void WorstCaseLayout::launch(const Node& node, const Tensor& topk_idx, int num_experts, device::LayoutArgs args,
                              cudaStream_t stream) const {

@@ -1,6 +1,10 @@
 // Counting where tokens go without the host.
 #pragma once
 
+#include <array>
+#include <cstdint>
+#include <optional>
+
 #include <crossdock/layout.hpp>
 #include <crossdock/tensor.hpp>
 #include <crossdock/types.hpp>
@@ -14,8 +18,9 @@ namespace crossdock::cuda {
 /// The counter of one operation: its own scratch, and what the node's operations share.
 class WorstCaseLayout {
  public:
-  /// N tokens. Adds what must be allocated before launch() is called; the object must stay where it is until then.
-  WorstCaseLayout(const Node& node, std::int64_t num_tokens);
+  /// For N tokens; nothing for an operation that does not count. What is wanted must be allocated before launch(), and
+  /// the object stay where it is until then.
+  WorstCaseLayout(const Node& node, std::optional<std::int64_t> num_tokens);
 
   [[nodiscard]] host::WantedTensor wanted_masks() { return {&masks_, DataType::kInt64, masks_shape_}; }
   [[nodiscard]] host::WantedTensor wanted_block_counts() { return {&block_counts_, DataType::kInt32, blocks_shape_}; }
