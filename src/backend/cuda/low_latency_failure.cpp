@@ -80,7 +80,16 @@ Error obstacle_error(const device::Failure& failure, const FailureContext& conte
   return Error(static_cast<ErrorCode>(theirs.detail[0]), context.reason_of(failure.rank, failure.epoch));
 }
 
+Error masked_error(const FailureContext& context) {
+  return make_error(
+      ErrorCode::kState,
+      "rank {}: {}: this rank is masked by others; it takes part again once they have cleared their masks",
+      context.rank, context.operation);
+}
+
 Error mismatch_error(const device::Failure& failure, const FailureContext& context) {
+  const std::uint64_t own_bit = std::uint64_t{1} << static_cast<unsigned>(context.rank);
+  if (((failure.first.masked | failure.theirs.masked) & own_bit) != 0) return masked_error(context);
   if (failure.first.masked != failure.theirs.masked) {
     return make_error(ErrorCode::kMismatch,
                       "{}: ranks disagree on the masked ranks: rank {} masks the bits {:#x}, rank {} {:#x}",
@@ -107,10 +116,7 @@ Error error_of(const device::Failure& failure, const FailureContext& context) {
     case FailureKind::kGone: return error(ErrorCode::kPeerLost, fmt::format("rank {} died or left", failure.rank));
     case FailureKind::kObstacle: return obstacle_error(failure, context).with_rank(failure.rank);
     case FailureKind::kMismatch: return mismatch_error(failure, context).with_rank(failure.rank);
-    case FailureKind::kMasked:
-      return error(ErrorCode::kState,
-                   "this rank is masked by others; it takes part again once they have cleared their masks")
-          .with_rank(context.rank);
+    case FailureKind::kMasked: return masked_error(context).with_rank(context.rank);
     case FailureKind::kOverflow:
       return make_error(ErrorCode::kCapacity,
                         "dispatch: rank {} would receive {} tokens, but num_worst_tokens is {} there", failure.rank,

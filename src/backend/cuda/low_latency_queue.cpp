@@ -205,6 +205,11 @@ void LowLatencyQueue::release_read() {
   // Not longer: what is queued before it may wait for a hook that this rank has still to call.
   const Deadline deadline(kReadPatience);
   while (!CommunicationStream::is_through(*launch.ticket) && !deadline.passed()) ::sched_yield();
+  {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(late_, [](const auto& ticket) { return CommunicationStream::is_through(*ticket); });
+    if (!CommunicationStream::is_through(*launch.ticket)) late_.push_back(launch.ticket);
+  }
   release_kept();
 }
 

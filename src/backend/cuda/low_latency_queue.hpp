@@ -13,6 +13,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <crossdock/buffer.hpp>
 
@@ -133,6 +134,8 @@ class LowLatencyQueue {
   bool was_captured_ = false;  ///< the last one
   std::weak_ptr<CaptureSlabs> last_capture_;
   std::deque<Kept> kept_;
+  /// Of kernels that no one waits for any more, and that have still to write to them.
+  std::vector<std::shared_ptr<const CommunicationStream::Ticket>> late_;
   std::uint64_t failures_taken_ = 0;
   std::shared_ptr<std::atomic<int>> open_hooks_ = std::make_shared<std::atomic<int>>(0);  ///< Launch::open_hook alive
   std::array<std::uint64_t, device::Mailbox::kFailures> awaited_{};  ///< ordinals, at their own place
