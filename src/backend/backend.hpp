@@ -185,6 +185,10 @@ class Backend {
   /// wait for them to hear it.
   virtual void refuse(const Refusal& refusal, const Error& reason, const Deadline& deadline) = 0;
 
+  /// Called before each operation: throws what an earlier one ended with that no one waited for (kStream, kHook), once.
+  /// The call is then no operation.
+  virtual void throw_unawaited() {}
+
   /// Goes without a rank from the operation `next` on, or lets it in again; no change is no error. Local.
   virtual void set_masked(int rank, bool masked, std::uint64_t next) = 0;
   /// Masked by the caller, or lost (BufferOptions::mask_lost_ranks); ascending.

@@ -93,6 +93,11 @@ std::uint64_t Buffer::Impl::next_epoch(std::string_view operation) {
     throw make_error(ErrorCode::kState, "rank {}: {}: an earlier error broke this buffer; make a new one", rank_,
                      operation);
   }
+  try {
+    backend_->throw_unawaited();
+  } catch (const Error& error) {
+    throw named(error, operation);
+  }
   const std::uint64_t next = backend_->readmit(last_epoch_ + 1, operation, [this] { worker_.run([] {}).wait(); });
   if (next != last_epoch_ + 1) first_epoch_ = next;
   hooks_.check_oldest({next, first_epoch_, rank_, operation});

@@ -17,6 +17,12 @@ void check_completion(Arguments& arguments, bool async_finish, bool return_recv_
   arguments.expect(!async_finish || !return_recv_hook, "async_finish and return_recv_hook exclude each other");
 }
 
+/// On a device nothing waits on the host, as in DeepEP: what goes wrong is thrown by a later call.
+OperationOptions in_stream_order(OperationOptions options, const at::Device& device) {
+  if (device.is_cuda() && options.completion == Completion::kSynchronous) options.completion = Completion::kStream;
+  return options;
+}
+
 }  // namespace
 
 DeepEPDispatchOutputLowLatency DeepEPBuffer::lowLatencyDispatch(const at::Tensor& x, const at::Tensor& topk_idx,
@@ -33,7 +39,8 @@ DeepEPDispatchOutputLowLatency DeepEPBuffer::lowLatencyDispatch(const at::Tensor
   input.num_max_dispatch_tokens_per_rank = num_max_dispatch_tokens_per_rank;
   input.num_experts = num_experts;
   input.format = use_fp8 ? RowFormat::kFloat8 : RowFormat::kBfloat16;
-  const OperationOptions operation = options(nullptr, async_finish, false, return_recv_hook);
+  const OperationOptions operation =
+      in_stream_order(options(nullptr, async_finish, false, return_recv_hook), device_);
   const LowLatencyDispatchOutput output =
       arguments.run(core, [&] { return core.low_latency_dispatch(input, operation); });
   return {to_torch(output.packed_recv_x), to_torch(output.packed_recv_x_scales),    to_torch(output.packed_recv_count),
@@ -54,7 +61,8 @@ DeepEPCombineOutputLowLatency DeepEPBuffer::lowLatencyCombine(const at::Tensor& 
   const Extent tokens = handle.core.defined() ? Extent(handle.core.num_tokens()) : Extent("tokens");
   input.topk_idx = arguments.take(topk_idx, "topk_idx", {at::kLong, {tokens, "top-k"}});
   input.topk_weights = arguments.take(topk_weights, "topk_weights", {at::kFloat, {tokens, "top-k"}});
-  const OperationOptions operation = options(nullptr, async_finish, false, return_recv_hook);
+  const OperationOptions operation =
+      in_stream_order(options(nullptr, async_finish, false, return_recv_hook), device_);
   const LowLatencyCombineOutput output =
       arguments.run(core, [&] { return core.low_latency_combine(input, operation); });
   return {to_torch(output.combined_x), make_overlap(output.event, async_finish), to_torch(output.hook)};

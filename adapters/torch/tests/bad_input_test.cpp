@@ -30,13 +30,19 @@ std::vector<std::string> on_test_device(std::vector<std::string> texts) {
 
 /// `call` is made by two ranks, of which one is told to be bad.
 void expect_refusal(const std::vector<std::string>& texts,
-                    const std::function<void(DeepEPBuffer&, const Tokens&, bool is_bad)>& call) {
+                    const std::function<void(DeepEPBuffer&, const Tokens&, bool is_bad)>& call,
+                    bool is_low_latency = false) {
   SCOPED_TRACE(texts.front());
   run_ranks(2, [&](DeepEPBuffer& buffer, int rank) {
     const Tokens tokens = make_tokens(rank, 2);
     const std::size_t bytes_free = buffer.buffer().arena_bytes_free();
     try {
       call(buffer, tokens, rank == kBadRank);
+      // Of low-latency operations on a device a later call throws, which is none then.
+      if (rank != kBadRank && is_low_latency && test_device().is_cuda()) {
+        synchronize();
+        call(buffer, tokens, false);
+      }
       ADD_FAILURE() << "rank " << rank << " has thrown nothing";
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument) << error.what();
@@ -176,12 +182,13 @@ TEST(BadInputTest, LowLatencyDispatch) {
     bool async_finish = false, return_recv_hook = false;
   };
   const auto bad = [](const std::vector<std::string>& texts, const std::function<void(Call&)>& spoil) {
-    expect_refusal(texts, [&](DeepEPBuffer& buffer, const Tokens& tokens, bool is_bad) {
+    const auto call = [&](DeepEPBuffer& buffer, const Tokens& tokens, bool is_bad) {
       Call c{tokens.x, tokens.topk_idx};
       if (is_bad) spoil(c);
       static_cast<void>(
           buffer.lowLatencyDispatch(c.x, c.topk_idx, c.most, c.num_experts, true, c.async_finish, c.return_recv_hook));
-    });
+    };
+    expect_refusal(texts, call, true);
   };
   bad({"lowLatencyDispatch: x is Float", "BFloat16"}, [](auto& c) { c.x = c.x.to(at::kFloat); });
   bad({"x is BFloat16", "on meta"}, [](auto& c) { c.x = on_meta(c.x); });
@@ -201,14 +208,15 @@ TEST(BadInputTest, LowLatencyCombine) {
     bool async_finish = false, return_recv_hook = false;
   };
   const auto bad = [](const std::vector<std::string>& texts, const std::function<void(Call&)>& spoil) {
-    expect_refusal(texts, [&](DeepEPBuffer& buffer, const Tokens& tokens, bool is_bad) {
+    const auto call = [&](DeepEPBuffer& buffer, const Tokens& tokens, bool is_bad) {
       const auto received =
           buffer.lowLatencyDispatch(tokens.x, tokens.topk_idx, Tokens::kMostTokens, tokens.num_experts, false);
       Call c{at::zeros_like(received.packed_recv_x), tokens.topk_idx, tokens.topk_weights, received.handle};
       if (is_bad) spoil(c);
       static_cast<void>(
           buffer.lowLatencyCombine(c.x, c.topk_idx, c.topk_weights, c.handle, c.async_finish, c.return_recv_hook));
-    });
+    };
+    expect_refusal(texts, call, true);
   };
   bad({"lowLatencyCombine: x is Float", "BFloat16"}, [](auto& c) { c.x = c.x.to(at::kFloat); });
   bad({"x is BFloat16 [4, 24]", "hidden"}, [](auto& c) { c.x = c.x.select(2, 0).contiguous(); });

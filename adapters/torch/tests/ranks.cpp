@@ -108,8 +108,13 @@ void expect_round_trip(DeepEPBuffer& buffer, const Tokens& tokens) {
   EXPECT_TRUE(at::equal(*combined.recv_topk_weights, tokens.topk_weights.masked_fill(tokens.topk_idx < 0, 0)));
 }
 
+void synchronize() {
+  const at::Device device = test_device();
+  if (!device.is_cpu()) c10::impl::VirtualGuardImpl(device.type()).getStream(device).synchronize();
+}
+
 Tensor borrow(const at::Tensor& tensor) {
-  if (!tensor.is_cpu()) c10::impl::VirtualGuardImpl(tensor.device().type()).getStream(tensor.device()).synchronize();
+  if (!tensor.is_cpu()) synchronize();
   return Tensor::borrow(tensor.data_ptr(), *to_core(tensor.scalar_type()),
                         std::span(tensor.sizes().data(), tensor.sizes().size()), to_core(tensor.device()));
 }

@@ -15,6 +15,8 @@ namespace crossdock::torch::testing {
 /// Where the tests' tensors are: the CPU, or what the program was given as --device=cuda:0. Ranks share it.
 [[nodiscard]] at::Device test_device();
 void set_test_device(at::Device device);
+/// Waits for the current stream of the test device.
+void synchronize();
 /// Why the device has no low-latency mode, or empty.
 [[nodiscard]] std::string why_no_low_latency();
 

@@ -68,13 +68,19 @@ def make_options(
     allocate_on_comm_stream: bool = False,
     return_recv_hook: bool = False,
     wait_recv_cost_stats: torch.Tensor | None = None,
+    may_be_queued: bool = True,
 ) -> crossdock.OperationOptions:
-    """DeepEP's arguments on how an operation runs, and the caller's stream. crossdock checks which go together."""
+    """DeepEP's arguments on how an operation runs, and the caller's stream. crossdock checks which go together.
+
+    On a device what the host need not wait for is queued on the stream; what goes wrong is then raised by a later call.
+    """
     handle = None if previous_event is None else previous_event.event
     is_plain = not (async_finish or allocate_on_comm_stream or return_recv_hook)
     if stream is None and handle is None and wait_recv_cost_stats is None and is_plain:
         return _SYNCHRONOUS
     completion = crossdock.Completion.SYNCHRONOUS
+    if may_be_queued and stream is not None:
+        completion = crossdock.Completion.STREAM
     if return_recv_hook:
         completion = crossdock.Completion.HOOK
     elif async_finish:

@@ -31,7 +31,9 @@ class ThroughputOperations(BufferBase):
         allocate_on_comm_stream: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor, EventOverlap]:
         """(tokens per rank, tokens per node or None with one node, tokens per expert, is_token_in_rank, event)."""
-        options = make_options(self._stream(), previous_event, async_finish, allocate_on_comm_stream)
+        options = make_options(
+            self._stream(), previous_event, async_finish, allocate_on_comm_stream, may_be_queued=False
+        )
         layout = self.runtime.get_dispatch_layout(to_core(topk_idx), num_experts, options=options)
         return (
             layout.num_tokens_per_rank.torch(),

@@ -25,6 +25,7 @@ class CudaBackend final : public host::HostBackend {
   [[nodiscard]] std::shared_ptr<backend::ReceiveOperation> send_low_latency_combine(
       backend::LowLatencyCombineRequest request, const Deadline& deadline) override;
   void refuse(const backend::Refusal& refusal, const Error& reason, const Deadline& deadline) override;
+  void throw_unawaited() override { node_->queue->throw_unawaited(); }
   void set_masked(int rank, bool masked, std::uint64_t next) override;
   [[nodiscard]] std::uint64_t readmit(std::uint64_t next, std::string_view operation,
                                       const std::function<void()>& finish) override;

@@ -62,7 +62,6 @@ LowLatencyQueue::~LowLatencyQueue() {
 Launch LowLatencyQueue::begin(std::string_view operation, std::uint64_t epoch, Completion completion,
                               const Stream& caller) {
   const std::lock_guard lock(mutex_);
-  check_unawaited();
   const bool is_awaited = completion == Completion::kSynchronous || completion == Completion::kAsynchronous;
   Launch launch;
   launch.operation = operation;
@@ -258,7 +257,8 @@ bool LowLatencyQueue::is_masked(std::uint64_t epoch) const {
   }
 }
 
-void LowLatencyQueue::check_unawaited() {
+void LowLatencyQueue::throw_unawaited() {
+  const std::lock_guard lock(mutex_);
   if (load(mailbox_[0].num_failures) == failures_taken_) return;
   device::Failure* first = nullptr;
   for (device::Failure& failure : mailbox_[0].failures) {
@@ -351,6 +351,10 @@ void LowLatencyQueue::come_back(std::uint64_t masked) {
   args.masked = masked;
   args.comes_back = true;
   readmit(args);
+  // The others read nothing of what this rank began before.
+  std::deque<Kept> released;  // given back without the lock
+  const std::lock_guard lock(mutex_);
+  released.swap(kept_);
 }
 
 void LowLatencyQueue::readmit(const device::ReadmissionArgs& args) {

@@ -46,7 +46,7 @@ struct Launch {
 /// must be ordered by the caller, most simply by one stream.
 ///
 /// A kernel that fails tells the host through a mailbox. An operation that the host waits for throws then; failures of
-/// the others are thrown by the next operation. Thread-safe.
+/// the others are thrown by the next call. Thread-safe.
 class LowLatencyQueue {
  public:
   /// `num_sharers` ranks use this device.
@@ -56,8 +56,7 @@ class LowLatencyQueue {
   LowLatencyQueue& operator=(const LowLatencyQueue&) = delete;
   ~LowLatencyQueue();
 
-  /// Begins an operation, on the caller's stream or on one of its own. Throws what an earlier operation that no one
-  /// waited for ended with.
+  /// Begins an operation, on the caller's stream or on one of its own.
   [[nodiscard]] Launch begin(std::string_view operation, std::uint64_t epoch, Completion completion,
                              const Stream& caller);
   /// Begins what concerns this rank only, on the caller's stream.
@@ -79,6 +78,8 @@ class LowLatencyQueue {
   /// Gives back what was kept and has been read. Asks the device.
   void release_read();
 
+  /// See Backend::throw_unawaited.
+  void throw_unawaited();
   /// Waits until the operation has ended, and throws what it ended with. REQUIRES: launch.ticket.
   void await(const Launch& launch, const Deadline& deadline);
   /// Tells the others that this rank does not do its next operation.
@@ -106,7 +107,6 @@ class LowLatencyQueue {
   void watch_peers(std::uint64_t epoch);
   void readmit(const device::ReadmissionArgs& args);
   [[nodiscard]] bool is_masked(std::uint64_t epoch) const;
-  void check_unawaited();
   [[nodiscard]] Error take(device::Failure& failure, std::string_view operation, Milliseconds timeout);
   [[nodiscard]] std::string reason_of(int rank, std::uint64_t epoch) const;
 

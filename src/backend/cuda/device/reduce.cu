@@ -181,6 +181,7 @@ int access_bytes_of(const ReduceArgs& args) {
                     static_cast<std::uint64_t>(args.bias_0_stride), static_cast<std::uint64_t>(args.bias_1_stride),
                     static_cast<std::uint64_t>(args.row_access)});
   for (int rank = 0; args.table == nullptr && rank < args.num_ranks; ++rank) {
+    if ((args.ranks >> static_cast<unsigned>(rank) & 1U) == 0) continue;  // what a masked rank said last
     const Contributor& from = args.contributors[rank];
     bytes = access_bytes({static_cast<std::uint64_t>(bytes), reinterpret_cast<std::uint64_t>(from.x),
                           static_cast<std::uint64_t>(from.stride)});
