@@ -39,8 +39,7 @@ DeepEPDispatchOutputLowLatency DeepEPBuffer::lowLatencyDispatch(const at::Tensor
   input.num_max_dispatch_tokens_per_rank = num_max_dispatch_tokens_per_rank;
   input.num_experts = num_experts;
   input.format = use_fp8 ? RowFormat::kFloat8 : RowFormat::kBfloat16;
-  const OperationOptions operation =
-      in_stream_order(options(nullptr, async_finish, false, return_recv_hook), device_);
+  const OperationOptions operation = in_stream_order(options(nullptr, async_finish, false, return_recv_hook), device_);
   const LowLatencyDispatchOutput output =
       arguments.run(core, [&] { return core.low_latency_dispatch(input, operation); });
   return {to_torch(output.packed_recv_x), to_torch(output.packed_recv_x_scales),    to_torch(output.packed_recv_count),
@@ -61,8 +60,7 @@ DeepEPCombineOutputLowLatency DeepEPBuffer::lowLatencyCombine(const at::Tensor& 
   const Extent tokens = handle.core.defined() ? Extent(handle.core.num_tokens()) : Extent("tokens");
   input.topk_idx = arguments.take(topk_idx, "topk_idx", {at::kLong, {tokens, "top-k"}});
   input.topk_weights = arguments.take(topk_weights, "topk_weights", {at::kFloat, {tokens, "top-k"}});
-  const OperationOptions operation =
-      in_stream_order(options(nullptr, async_finish, false, return_recv_hook), device_);
+  const OperationOptions operation = in_stream_order(options(nullptr, async_finish, false, return_recv_hook), device_);
   const LowLatencyCombineOutput output =
       arguments.run(core, [&] { return core.low_latency_combine(input, operation); });
   return {to_torch(output.combined_x), make_overlap(output.event, async_finish), to_torch(output.hook)};

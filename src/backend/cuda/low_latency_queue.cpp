@@ -259,14 +259,20 @@ bool LowLatencyQueue::is_masked(std::uint64_t epoch) const {
 
 void LowLatencyQueue::throw_unawaited() {
   const std::lock_guard lock(mutex_);
-  if (load(mailbox_[0].num_failures) == failures_taken_) return;
-  device::Failure* first = nullptr;
+  const std::uint64_t num_failures = load(mailbox_[0].num_failures);
+  if (num_failures == failures_taken_) return;
+  failures_taken_ = num_failures;
+  std::vector<device::Failure*> pending;
   for (device::Failure& failure : mailbox_[0].failures) {
     const std::uint64_t ordinal = load(failure.ordinal);
-    if (ordinal == 0 || awaited_[ordinal % awaited_.size()] == ordinal) continue;
-    if (first == nullptr || ordinal < first->ordinal) first = &failure;
+    if (ordinal != 0 && awaited_[ordinal % awaited_.size()] != ordinal) pending.push_back(&failure);
   }
-  if (first != nullptr) throw take(*first, "an earlier operation", Milliseconds(0));
+  if (pending.empty()) return;
+  // Those that come after the first may have come of it.
+  const Error error =
+      take(**std::ranges::min_element(pending, {}, &device::Failure::ordinal), "an earlier operation", Milliseconds(0));
+  for (device::Failure* failure : pending) std::atomic_ref(failure->ordinal).store(0, std::memory_order_relaxed);
+  throw error;
 }
 
 Error LowLatencyQueue::take(device::Failure& failure, std::string_view operation, Milliseconds timeout) {
@@ -276,7 +282,6 @@ Error LowLatencyQueue::take(device::Failure& failure, std::string_view operation
   if (breaks(failure) && !is_lonely) {
     group_->signals.depart(host::Departure::kBroken, std::string("gave up: ") + error.what());
   }
-  failures_taken_ = load(mailbox_[0].num_failures);
   std::atomic_ref(failure.ordinal).store(0, std::memory_order_relaxed);
   return error;
 }

@@ -168,6 +168,9 @@ struct CudaWorstCaseFailures : CudaFailures {
       options.completion = Completion::kStream;
       options.stream = place.stream();
       const DispatchOutput output = buffer.dispatch(make(buffer.rank()), options);
+      // It follows on the stream before anyone knows.
+      const CombineInput combine{.x = buffer.combine_input(output.handle, kHidden), .handle = output.handle};
+      static_cast<void>(buffer.combine(combine, options));
       place.synchronize();
       static_cast<void>(buffer.combine({.x = buffer.combine_input(output.handle, kHidden), .handle = output.handle}));
     });

@@ -123,9 +123,10 @@ __device__ void warp_send_extras(const SendArgs& args, const Targets& targets, s
   }
 }
 
+/// All rows if the operation failed.
 template <typename Id>
 __device__ void grid_fill_unused(const SendArgs& args) {
-  const std::int64_t begin = args.table->num_recv * args.num_topk;
+  const std::int64_t begin = max(args.table->num_recv, std::int64_t{0}) * args.num_topk;
   const std::int64_t end = args.unused.num_rows * args.num_topk;
   for (std::int64_t i = begin + blockIdx.x * kThreads + threadIdx.x; i < end; i += gridDim.x * kThreads) {
     reinterpret_cast<Id*>(args.unused.topk_idx)[i] = Id{-1};
@@ -137,7 +138,6 @@ __device__ void grid_fill_unused(const SendArgs& args) {
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 1) send_kernel(const __grid_constant__ SendArgs args) {
   __shared__ Destination destinations[kMaxRanks];
-  if (args.table != nullptr && args.table->num_recv < 0) return;
   const Destination* const all = args.table != nullptr ? args.table->destinations : args.destinations;
   for (int rank = static_cast<int>(threadIdx.x); rank < args.num_ranks; rank += kThreads) {
     destinations[rank] = all[rank];

@@ -93,6 +93,15 @@ __device__ void block_announce_exchange(const ExchangeArgs& args, const BlockSta
   block_announce(args.party, block, record);
 }
 
+/// All threads. What follows on the stream may use the handle, whatever became of the dispatch.
+__device__ void block_clear_handle(const ExchangeArgs& args) {
+  const int num_ranks = args.party.num_ranks;
+  std::int32_t* const counts = thread_counts_of(args.handle, num_ranks);
+  for (int i = static_cast<int>(threadIdx.x); i < num_ranks * num_ranks; i += kThreads) counts[i] = 0;
+  if (threadIdx.x == 0) *args.handle = HandleCounts{};
+  __syncthreads();
+}
+
 /// All threads. Fills in the handle; false if a rank would receive more rows than it takes.
 __device__ bool block_take_counts(const ExchangeArgs& args, BlockState& block, const Record* records) {
   const Party& party = args.party;
@@ -112,7 +121,10 @@ __device__ bool block_take_counts(const ExchangeArgs& args, BlockState& block, c
   }
   __syncthreads();
   if (block.failure != BlockState::kNoFailure && rank == static_cast<int>(block.failure >> 8U)) block.detail = received;
-  if (block_fails(party, block)) return false;
+  if (block_fails(party, block)) {
+    block_clear_handle(args);
+    return false;
+  }
   if (rank < party.num_ranks) {
     auto* const num_tokens_of = reinterpret_cast<std::int64_t*>(args.handle + 1);
     num_tokens_of[rank] = thread_is_masked(block, rank) ? 0 : records[rank].num_tokens;
@@ -200,6 +212,7 @@ __global__ void __launch_bounds__(kThreads) exchange_kernel(const __grid_constan
     }
   }
   __syncthreads();
+  if (args.kind == LowLatencyKind::kWorstCaseDispatch) block_clear_handle(args);
   if (block.is_broken) {
     if (threadIdx.x == 0) thread_report(args.party, block, FailureKind::kBroken, args.party.rank);
   } else {
