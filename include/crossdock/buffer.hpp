@@ -58,8 +58,8 @@ enum class Completion : std::uint8_t {
   kHook,          ///< low-latency operations only: the call sends, the returned hook receives
   kStream,        ///< the call returns when the operation is queued on the caller's stream, in whose order its results
                   ///< may be used; what it ends with a later call throws, which then is no operation. On the host as
-            ///< kSynchronous, and so are throughput operations without num_worst_tokens (dispatch) or such a dispatch's
-            ///< handle. What else is asked for on a stream that is being captured into a graph is this
+  ///< kSynchronous, and so are throughput operations without num_worst_tokens (dispatch) or such a dispatch's
+  ///< handle. What else is asked for on a stream that is being captured into a graph is this
 };
 
 enum class Allocation : std::uint8_t {
