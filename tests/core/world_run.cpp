@@ -31,6 +31,7 @@ class RankRun {
 
   void run() {
     std::vector<DispatchOutput> outputs;
+    outputs.reserve(static_cast<std::size_t>(world_.num_dispatches) + 1);
     for (int i = 0; i < world_.num_dispatches; ++i) outputs.push_back(dispatch());
     for (const DispatchOutput& output : outputs) {
       await(output.event);

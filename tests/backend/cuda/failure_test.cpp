@@ -42,7 +42,9 @@ void check(cudaError_t error) {
   if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
 }
 
-std::int32_t element(int rank, std::int64_t token) { return static_cast<std::int32_t>(100 * rank + token); }
+std::int32_t element(int rank, std::int64_t token) {
+  return static_cast<std::int32_t>(std::int64_t{100} * rank + token);
+}
 
 /// Token t goes to expert t mod R, which rank t mod R owns.
 DispatchInput make_input(int rank, std::int64_t bad_id = -1) {
