@@ -12,19 +12,29 @@
 
 namespace crossdock::cuda {
 
+template <class Body>
+void CudaBackend::run_on_host(const Deadline& deadline, const Body& body) {
+  try {
+    node_->group->guarded(body);
+  } catch (const host::ElsewhereError& error) {
+    node_->queue->refuse({}, error, deadline.timeout());
+    throw;
+  }
+}
+
 std::unique_ptr<backend::DispatchOperation> CudaBackend::start_dispatch(const backend::DispatchRequest& request,
                                                                         const Deadline& deadline) {
   if (request.num_worst_tokens ? keeps_counts_on_device() : request.handle->is_on_device()) {
     return send<WorstCaseDispatch>(request, deadline);
   }
   auto operation = std::make_unique<Dispatch>(node_, request);
-  node_->group->guarded([&] { operation->start(deadline); });
+  run_on_host(deadline, [&] { operation->start(deadline); });
   return operation;
 }
 
 Buffer::PhaseTimes CudaBackend::combine(const backend::CombineRequest& request, const Deadline& deadline) {
   Buffer::PhaseTimes times;
-  node_->group->guarded([&] { times = Combine(*node_, request).run(deadline); });
+  run_on_host(deadline, [&] { times = Combine(*node_, request).run(deadline); });
   return times;
 }
 

@@ -39,6 +39,9 @@ class CudaBackend final : public host::HostBackend {
   /// Queues an operation that goes without the host.
   template <class Operation, class Request>
   [[nodiscard]] std::unique_ptr<Operation> send(const Request& request, const Deadline& deadline);
+  /// Runs what goes through the host. If another rank's operation does not, that rank hears of it.
+  template <class Body>
+  void run_on_host(const Deadline& deadline, const Body& body);
   [[nodiscard]] int rank() const noexcept { return node_->group->rank(); }
   /// Bit r: rank r is masked.
   [[nodiscard]] std::uint64_t mask_bits() const;

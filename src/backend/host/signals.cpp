@@ -194,6 +194,7 @@ bool Signals::wait_for_rank(int rank, const Goal& goal, const WaitContext& conte
       sleep_on(rank, goal);
     }
     if (now >= next_check || deadline.passed()) {
+      check_elsewhere(goal, context);
       check_missing(goal, context, deadline);
       next_check = now + kCheckInterval;
     }
@@ -233,6 +234,22 @@ void Signals::check_standing(const WaitContext& context) {
   } catch (const Error&) {
     retire(context.epoch);
     throw;
+  }
+}
+
+void Signals::check_elsewhere(const Goal& goal, const WaitContext& context) {
+  if (goal.counter != Counter::kSignal || goal.phase != Phase::kAnnounce) return;
+  for (int rank = 0; rank < windows_.num_ranks(); ++rank) {
+    if (!is_awaited(rank, goal, context.epoch)) continue;
+    // Matches retire(): what it has announced before is seen then.
+    const std::uint64_t retired = windows_.header(rank).retired.load(std::memory_order_acquire);
+    if (!has_reached(retired, masks_.signal_value(rank, context.epoch)) || has_come(rank, goal)) continue;
+    retire(context.epoch);
+    Error error = make_error(ErrorCode::kMismatch,
+                             "rank {}: {}: rank {} has called something else: a low-latency operation, a dispatch with "
+                             "num_worst_tokens, or one that uses such a dispatch's handle",
+                             windows_.rank, context.operation, rank);
+    throw ElsewhereError(error.with_rank(rank));
   }
 }
 

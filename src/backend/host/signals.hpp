@@ -29,6 +29,13 @@ struct WaitContext {
   std::uint64_t epoch = 0;
 };
 
+/// kMismatch: another rank has called an operation that goes without the host (see Backend::keeps_counts_on_device), in
+/// place of this one.
+class ElsewhereError : public Error {
+ public:
+  explicit ElsewhereError(const Error& error) : Error(error) {}
+};
+
 /// [R] nanoseconds waited for each rank, to which is added; or nothing, then nothing is measured.
 using WaitCosts = std::span<std::int64_t>;
 [[nodiscard]] inline WaitCosts wait_costs_of(const std::optional<Tensor>& tensor) {
@@ -107,6 +114,8 @@ class Signals {
   void sleep_on(int rank, const Goal& goal) const;
   /// Throws if one of the ranks that are missing will not come, or gives it up.
   void check_missing(const Goal& goal, const WaitContext& context, const Deadline& deadline);
+  /// Throws ElsewhereError if one of the ranks that are missing is through with the epoch; it is then retired.
+  void check_elsewhere(const Goal& goal, const WaitContext& context);
   /// Has another rank announced the operation with other masks? Those who disagree need not wait for anyone.
   [[nodiscard]] bool is_disputed(const Goal& goal, const WaitContext& context);
   [[noreturn]] void fail(ErrorCode code, const std::string& why, WaitFailure wait);

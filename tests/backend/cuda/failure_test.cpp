@@ -222,6 +222,19 @@ TEST_F(CudaWorstCaseFailures, RanksThatDisagree) {
   expect_error(make, ErrorCode::kMismatch, "ranks disagree on hidden: rank 0 has 8, rank 2 has 9");
 }
 
+/// One of them goes through the host.
+TEST_F(CudaWorstCaseFailures, RanksThatDisagreeOnTheWorstCase) {
+  const auto errors = attempt(cuda_options(), [](Buffer& buffer) {
+    try {
+      static_cast<void>(buffer.dispatch(buffer.rank() == 1 ? make_input(1) : make_worst_case(buffer.rank(), kTokens)));
+    } catch (const Error&) {
+      static_cast<void>(buffer.dispatch(make_worst_case(buffer.rank(), kTokens)));  // both kinds go on
+      throw;
+    }
+  });
+  expect_on_all(errors, ErrorCode::kMismatch, "rank 1: dispatch: rank 0 has called something else");
+}
+
 /// Wrong on the host already.
 TEST_F(CudaWorstCaseFailures, ARefusalReachesAllRanks) {
   const auto errors = attempt(cuda_options(), [](Buffer& buffer) {
