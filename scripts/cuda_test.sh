@@ -37,6 +37,7 @@ threads cuda_low_latency_failure_test
 threads cuda_mask_test
 threads cuda_graph_test
 threads cuda_soak_test
+processes cuda_device_windows_test
 processes cuda_world_process_test --worlds=60
 processes cuda_low_latency_process_test
 processes cuda_peer_death_test

@@ -19,7 +19,7 @@ DeviceMemory::DeviceMemory(std::size_t bytes) {
   data_ = static_cast<std::byte*>(data);
 }
 
-DeviceMemory::DeviceMemory(const cudaIpcMemHandle_t& handle) : is_mapped_(true) {
+DeviceMemory::DeviceMemory(const cudaIpcMemHandle_t& handle) : kind_(Kind::kMapped) {
   check(cudaGetDevice(&device_), "cudaGetDevice");
   void* data = nullptr;
   check(cudaIpcOpenMemHandle(&data, handle, cudaIpcMemLazyEnablePeerAccess), "cudaIpcOpenMemHandle of a peer's arena");
@@ -27,11 +27,19 @@ DeviceMemory::DeviceMemory(const cudaIpcMemHandle_t& handle) : is_mapped_(true) 
 }
 
 DeviceMemory::~DeviceMemory() {
+  if (kind_ == Kind::kVirtual) {
+    release_virtual_memory(virtual_);
+    return;
+  }
   int previous = 0;
   static_cast<void>(cudaGetDevice(&previous));
   static_cast<void>(cudaSetDevice(device_));
-  static_cast<void>(is_mapped_ ? cudaIpcCloseMemHandle(data_) : cudaFree(data_));
+  static_cast<void>(kind_ == Kind::kMapped ? cudaIpcCloseMemHandle(data_) : cudaFree(data_));
   static_cast<void>(cudaSetDevice(previous));
+}
+
+void DeviceMemory::let_reach(int device) const {
+  if (kind_ == Kind::kVirtual) let_virtual_memory_reach(device, virtual_);
 }
 
 cudaIpcMemHandle_t DeviceMemory::handle() const {

@@ -10,6 +10,8 @@
 #include <type_traits>
 
 #include "backend/cuda/device_guard.hpp"
+#include "backend/cuda/virtual_memory.hpp"
+#include "backend/host/fd_channel.hpp"
 #include "base/error.hpp"
 
 namespace crossdock::cuda {
@@ -23,8 +25,12 @@ struct Offer {
   char reason[512] = {};
   std::uint64_t process = 0;
   std::int32_t device = 0;
-  cudaUUID_t uuid{};  ///< of the device
+  cudaUUID_t uuid{};          ///< of the device
+  std::int32_t has_ipc = 0;   ///< `handle` is one
+  char why_no_ipc[256] = {};  ///< if it is not
   cudaIpcMemHandle_t handle{};
+  host::Nonce channel{};                                  ///< where file descriptors for this rank are sent to
+  std::uint64_t num_bytes = 0;                            ///< of virtual memory
   const std::shared_ptr<DeviceMemory>* memory = nullptr;  ///< for ranks of the same process only
 };
 static_assert(std::is_trivially_copyable_v<Offer>);
@@ -83,46 +89,136 @@ void reach_device(int from, int to) {
   check(error, "cudaDeviceEnablePeerAccess");
 }
 
+/// One rank's part of the exchange. REQUIRES: the device is the current one.
+class Exchange {
+ public:
+  Exchange(Bootstrap& bootstrap, int device, const WindowBytes& bytes, const Deadline& deadline)
+      : bootstrap_(bootstrap),
+        device_(device),
+        bytes_(bytes),
+        deadline_(deadline),
+        own_(static_cast<std::size_t>(bootstrap.rank())),
+        windows_(static_cast<std::size_t>(bootstrap.size())) {
+    mine_.process = process_token();
+    mine_.device = device;
+  }
+
+  DeviceGroup run(Sharing sharing) {
+    or_failed(mine_, [&] { allocate(sharing); });
+    std::vector<Offer> offers = gather(bootstrap_, mine_, deadline_);
+    const bool have_ipc = std::ranges::all_of(offers, [](const Offer& offer) { return offer.has_ipc != 0; });
+    const bool is_alone = std::ranges::all_of(offers, [&](const Offer& offer) { return is_here(offer); });
+    const bool uses_fds = !is_alone && (sharing == Sharing::kFileDescriptors || !have_ipc);
+    if (uses_fds) offers = share_file_descriptors();
+    or_failed(mine_, [&] {
+      for (std::size_t rank = 0; rank < windows_.size(); ++rank) {
+        if (rank == own_) continue;
+        if (is_here(offers[rank])) {
+          reach_device(device_, offers[rank].device);
+          windows_[rank] = *offers[rank].memory;
+          if (offers[rank].device != device_) windows_[rank]->let_reach(device_);
+        } else if (!uses_fds) {
+          windows_[rank] = std::make_shared<DeviceMemory>(offers[rank].handle);
+        }
+      }
+      if (uses_fds) receive(offers);
+    });
+    static_cast<void>(
+        gather(bootstrap_, mine_, deadline_));  // also a barrier: no rank needs another's pointer any more
+    return {std::move(windows_), sharers_of(offers, mine_), most_sharers_of(offers)};
+  }
+
+ private:
+  [[nodiscard]] bool is_here(const Offer& offer) const { return offer.process == mine_.process; }
+
+  static int sharers_of(const std::vector<Offer>& offers, const Offer& one) {
+    return static_cast<int>(std::ranges::count_if(
+        offers, [&](const Offer& other) { return std::memcmp(&other.uuid, &one.uuid, sizeof(one.uuid)) == 0; }));
+  }
+  static int most_sharers_of(const std::vector<Offer>& offers) {
+    int most = 1;
+    for (const Offer& offer : offers) most = std::max(most, sharers_of(offers, offer));
+    return most;
+  }
+
+  void clear_control() const {
+    check(cudaMemset(windows_[own_]->data(), 0, bytes_.control), "cudaMemset");
+    check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+  }
+
+  void allocate(Sharing sharing) {
+    windows_[own_] = std::make_shared<DeviceMemory>(bytes_.control + bytes_.arena);
+    clear_control();
+    cudaDeviceProp properties{};
+    check(cudaGetDeviceProperties(&properties, device_), "cudaGetDeviceProperties");
+    mine_.uuid = properties.uuid;
+    mine_.memory = &windows_[own_];
+    if (windows_.size() == 1) return;
+    try {
+      mine_.handle = windows_[own_]->handle();
+      mine_.has_ipc = 1;
+    } catch (const Error& error) {
+      static_cast<void>(cudaGetLastError());
+      if (sharing == Sharing::kIpc || !offers_virtual_memory(device_)) throw;
+      std::strncpy(mine_.why_no_ipc, error.what(), sizeof(mine_.why_no_ipc) - 1);
+    }
+  }
+
+  /// Not all can use CUDA IPC: allocates again what a descriptor stands for, and sends it to the other processes.
+  std::vector<Offer> share_file_descriptors() {
+    or_failed(mine_, [&] {
+      windows_[own_].reset();
+      ExportedMemory exported = allocate_virtual_memory(device_, bytes_.control + bytes_.arena);
+      windows_[own_] = std::make_shared<DeviceMemory>(exported.memory);
+      clear_control();
+      exported_ = std::move(exported.fd);
+      mine_.num_bytes = exported.memory.bytes;
+      mine_.channel = host::make_nonce();
+      listener_ = host::listen_fd_channel(mine_.channel, static_cast<int>(windows_.size()));
+    });
+    std::vector<Offer> offers = gather(bootstrap_, mine_, deadline_);
+    or_failed(mine_, [&] {
+      for (const Offer& offer : offers) {
+        if (is_here(offer)) continue;
+        const FileDescriptor channel = host::connect_fd_channel(offer.channel);
+        host::send_fd(channel, {offer.channel, static_cast<std::int32_t>(own_)}, exported_.get());
+      }
+    });
+    static_cast<void>(gather(bootstrap_, mine_, deadline_));  // all have sent, or all throw
+    return offers;
+  }
+
+  void receive(const std::vector<Offer>& offers) {
+    const auto others = std::ranges::count_if(offers, [&](const Offer& offer) { return !is_here(offer); });
+    for (std::ptrdiff_t i = 0; i < others; ++i) {
+      const FileDescriptor channel = host::accept_fd_channel(listener_, deadline_);
+      const host::ReceivedFd received = host::receive_fd(channel, deadline_);
+      const auto rank = static_cast<std::size_t>(received.message.rank);
+      if (received.message.nonce != mine_.channel || rank >= windows_.size() || windows_[rank]) {
+        throw make_error(ErrorCode::kBootstrap, "a descriptor from a process that is not of this group");
+      }
+      windows_[rank] =
+          std::make_shared<DeviceMemory>(import_virtual_memory(device_, received.fd, offers[rank].num_bytes));
+    }
+  }
+
+  Bootstrap& bootstrap_;
+  int device_;
+  WindowBytes bytes_;
+  const Deadline& deadline_;
+  std::size_t own_;
+  DeviceWindows windows_;
+  Offer mine_;
+  FileDescriptor exported_;
+  FileDescriptor listener_;
+};
+
 }  // namespace
 
 DeviceGroup exchange_device_windows(Bootstrap& bootstrap, int device, const WindowBytes& bytes,
-                                    const Deadline& deadline) {
+                                    const Deadline& deadline, Sharing sharing) {
   const DeviceGuard guard(device);
-  const auto own = static_cast<std::size_t>(bootstrap.rank());
-  DeviceWindows windows(static_cast<std::size_t>(bootstrap.size()));
-  Offer mine;
-  mine.process = process_token();
-  mine.device = device;
-  or_failed(mine, [&] {
-    windows[own] = std::make_shared<DeviceMemory>(bytes.control + bytes.arena);
-    check(cudaMemset(windows[own]->data(), 0, bytes.control), "cudaMemset");
-    check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
-    cudaDeviceProp properties{};
-    check(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
-    mine.uuid = properties.uuid;
-    if (windows.size() > 1) mine.handle = windows[own]->handle();
-    mine.memory = &windows[own];
-  });
-  const std::vector<Offer> offers = gather(bootstrap, mine, deadline);
-  or_failed(mine, [&] {
-    for (std::size_t rank = 0; rank < windows.size(); ++rank) {
-      if (rank == own) continue;
-      if (offers[rank].process == mine.process) {
-        reach_device(device, offers[rank].device);
-        windows[rank] = *offers[rank].memory;
-      } else {
-        windows[rank] = std::make_shared<DeviceMemory>(offers[rank].handle);
-      }
-    }
-  });
-  static_cast<void>(gather(bootstrap, mine, deadline));  // also a barrier: no rank needs another's pointer any more
-  const auto sharers_of = [&](const Offer& one) {
-    return static_cast<int>(std::ranges::count_if(
-        offers, [&](const Offer& other) { return std::memcmp(&other.uuid, &one.uuid, sizeof(one.uuid)) == 0; }));
-  };
-  int most_sharers = 1;
-  for (const Offer& offer : offers) most_sharers = std::max(most_sharers, sharers_of(offer));
-  return {std::move(windows), sharers_of(mine), most_sharers};
+  return Exchange(bootstrap, device, bytes, deadline).run(sharing);
 }
 
 }  // namespace crossdock::cuda

@@ -24,9 +24,16 @@ struct WindowBytes {
   std::size_t arena = 0;    ///< behind it
 };
 
-/// Collective. Each rank allocates its window on its device and shows it to the others: by CUDA IPC to other processes,
-/// as it is to ranks of the same one. Throws the same error on every rank if one of them cannot.
+/// How processes show each other their memory.
+enum class Sharing {
+  kAny,              ///< CUDA IPC if all ranks can, else file descriptors
+  kIpc,              ///< CUDA IPC
+  kFileDescriptors,  ///< of the driver's virtual memory (VMM), over Unix sockets
+};
+
+/// Collective. Each rank allocates its window on its device and shows it to the others: to other processes in the same
+/// way on all ranks, as it is to ranks of the same one. Throws the same error on every rank if one of them cannot.
 [[nodiscard]] DeviceGroup exchange_device_windows(Bootstrap& bootstrap, int device, const WindowBytes& bytes,
-                                                  const Deadline& deadline);
+                                                  const Deadline& deadline, Sharing sharing = Sharing::kAny);
 
 }  // namespace crossdock::cuda

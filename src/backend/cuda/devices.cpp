@@ -3,6 +3,7 @@
 
 #include "backend/cuda/cuda_error.hpp"
 #include "backend/cuda/factory.hpp"
+#include "backend/cuda/virtual_memory.hpp"
 #include "base/error.hpp"
 
 namespace crossdock::cuda {
@@ -20,11 +21,13 @@ std::string describe(int device, int driver) {
   check(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
   const bool has_mps = attribute(cudaDevAttrMpsEnabled, device) != 0;
   return fmt::format(
-      "device {}: {}, {} multiprocessors, {:.0f} GiB, compute capability {}.{}, driver for CUDA {}.{}; {}", device,
+      "device {}: {}, {} multiprocessors, {:.0f} GiB, compute capability {}.{}, driver for CUDA {}.{}; {}; {}", device,
       properties.name, properties.multiProcessorCount,
       static_cast<double>(properties.totalGlobalMem) / static_cast<double>(std::size_t{1} << 30U), properties.major,
       properties.minor, driver / 1000, driver % 1000 / 10,
-      has_mps ? "under MPS" : "without MPS, so that processes that share it take turns");
+      has_mps ? "under MPS" : "without MPS, so that processes that share it take turns",
+      offers_virtual_memory(device) ? "memory is shared by CUDA IPC or by file descriptors"
+                                    : "memory is shared by CUDA IPC only");
 }
 
 }  // namespace
