@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The tables of docs/cuda.md: dispatch and combine on one CUDA device, ranks as processes under MPS. Prints a line for each
-# shape; medians of the slowest rank, in milliseconds; those of low-latency mode in microseconds.
+# The tables of docs/cuda.md: dispatch and combine, ranks as processes under MPS, on the devices in turn that
+# CUDA_VISIBLE_DEVICES leaves. Prints a line for each shape and the number of devices; medians of the slowest rank, in milliseconds; those of low-latency mode in microseconds.
 #   cuda_bench.sh [CROSSDOCK]    the command line, build/bin/crossdock unless given
 # ROWS picks lines by their number (ROWS="1 2"), ITERATIONS is 20 unless set.
 set -euo pipefail
@@ -34,7 +34,7 @@ try:
     result = json.loads(text)
     d, c = result["phases"]["dispatch"], result["phases"]["combine"]
     figures = "".join(f"{v / 1000:10.3f}" for v in (d["p50_us"], d["min_us"], c["p50_us"], c["min_us"]))
-    print(f"{sys.argv[1]:<4}{sys.argv[2]:<44}{figures}  {'verified' if result['verified'] else 'WRONG'}", flush=True)
+    print(f"{sys.argv[1]:<4}{sys.argv[2]:<44}{figures}  {'verified' if result['verified'] else 'WRONG'}, {result['devices']} device(s)", flush=True)
     if os.environ.get("PARTS"):
         for name, phase in (("dispatch", d), ("combine", c)):
             print("      ", name, {k: round(v, 1) for k, v in phase["parts"].items()}, flush=True)
@@ -59,7 +59,7 @@ try:
     result = json.loads(text)
     phases = (result["phases"][name] for name in ("dispatch", "combine", "round_trip"))
     figures = "".join(f"{phase['p50_us']:10.1f}{phase['min_us']:10.1f}" for phase in phases)
-    print(f"{sys.argv[1]:<4}{sys.argv[2]:<44}{figures}  {'verified' if result['verified'] else 'WRONG'}", flush=True)
+    print(f"{sys.argv[1]:<4}{sys.argv[2]:<44}{figures}  {'verified' if result['verified'] else 'WRONG'}, {result['devices']} device(s)", flush=True)
 except (ValueError, KeyError):
     print(f"{sys.argv[1]:<4}{sys.argv[2]:<44} {text.strip()[-300:]}", flush=True)
 PYTHON

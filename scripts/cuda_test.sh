@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs all tests of the CUDA backend on this machine's device 0: ranks as threads, then ranks as processes under MPS. With
-# compute-sanitizer in the path also memcheck and racecheck on small worlds. Prints a line for each; ends with failure if
-# any failed, or if there is no device.
+# Runs all tests of the CUDA backend: ranks as threads, then ranks as processes under MPS. Ranks are spread over the devices
+# that CUDA_VISIBLE_DEVICES leaves. With compute-sanitizer in the path also memcheck and racecheck on small worlds. Prints
+# the devices and a line for each; ends with failure if any failed, or if there is no device.
 #   cuda_test.sh [FOLDER]    where the test programs are, build/bin unless given
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -9,6 +9,7 @@ cd "$(dirname "$0")/.."
 programs=${1:-build/bin}
 limit=180  # seconds for one program
 failed=0
+devices=
 
 # run name command...
 run() {
@@ -16,6 +17,10 @@ run() {
   shift
   output=$(timeout -k 5 "$limit" "$@" 2>&1)
   status=$?
+  if [ -z "$devices" ]; then
+    devices=$(grep -m 1 "^ranks are spread over" <<< "$output")
+    echo "$devices"
+  fi
   if grep -q "SKIPPED" <<< "$output"; then status=skipped; fi
   if [ "$status" = 0 ]; then
     printf '%-60s passed  %4d s\n' "$name" $((SECONDS - begin))

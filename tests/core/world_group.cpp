@@ -32,8 +32,8 @@ class ThreadGroup {
     std::unique_ptr<TensorPlace> place;
     std::unique_ptr<Buffer> buffer;
     guarded(bootstrap->rank(), "making the buffer", [&] {
-      place = group_.make_place();
-      buffer = std::make_unique<Buffer>(bootstrap, group_.options);
+      place = group_.make_place(bootstrap->rank());
+      buffer = std::make_unique<Buffer>(bootstrap, on_device_of(*place, group_.options));
     });
     for (const std::uint64_t seed : group_.seeds) {
       if (bootstrap->rank() == 0) {
@@ -77,8 +77,8 @@ class ThreadGroup {
 
 /// Each rank makes the worlds and what the oracle says of them for itself.
 void run_rank_process(const WorldGroup& group, const std::shared_ptr<Bootstrap>& bootstrap) {
-  const std::unique_ptr<TensorPlace> place = group.make_place();
-  Buffer buffer(bootstrap, group.options);
+  const std::unique_ptr<TensorPlace> place = group.make_place(bootstrap->rank());
+  Buffer buffer(bootstrap, on_device_of(*place, group.options));
   for (const std::uint64_t seed : group.seeds) {
     const RandomWorld world = make_random_world(seed);
     std::string text;

@@ -17,9 +17,11 @@ namespace crossdock::testing {
 struct WorldGroup {
   int num_ranks = 1;
   std::vector<std::uint64_t> seeds;
-  BufferOptions options;
+  BufferOptions options;  ///< the device is that of the rank's place
   /// Where a rank's tensors live; each rank has its own.
-  std::function<std::unique_ptr<TensorPlace>()> make_place = [] { return std::make_unique<TensorPlace>(); };
+  std::function<std::unique_ptr<TensorPlace>(int rank)> make_place = [](int /*rank*/) {
+    return std::make_unique<TensorPlace>();
+  };
 };
 
 /// Ranks as threads; returns what went wrong in the first world in which something did.

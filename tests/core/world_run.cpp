@@ -196,6 +196,11 @@ bool becomes_free(const Buffer& buffer) {
 
 }  // namespace
 
+BufferOptions on_device_of(const TensorPlace& place, BufferOptions options) {
+  options.device = place.device();
+  return options;
+}
+
 BufferOptions buffer_options_for(int num_ranks) {
   BufferOptions options;
   options.arena_bytes = num_ranks > kMaxSmallWorldRanks ? kLargeWorldArenaBytes : kWorldArenaBytes;

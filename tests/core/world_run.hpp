@@ -13,6 +13,8 @@ namespace crossdock::testing {
 
 /// How a buffer that runs worlds of that many ranks must be made.
 [[nodiscard]] BufferOptions buffer_options_for(int num_ranks);
+/// The same for tensors that live there.
+[[nodiscard]] BufferOptions on_device_of(const TensorPlace& place, BufferOptions options);
 
 /// Collective: every rank runs the same world. Returns what differs from the oracle, and checks that the arena is as
 /// empty as before. Throws whatever the buffer throws: nothing in a world is an error.

@@ -38,6 +38,7 @@ class TensorPlace {
   [[nodiscard]] virtual Tensor fetch(const Tensor& tensor) const { return tensor; }
   /// Overwrites the first bytes of a contiguous tensor.
   virtual void write(const Tensor& tensor, std::span<const std::byte> bytes) const;
+  [[nodiscard]] virtual Device device() const { return {}; }
   /// The caller's stream of operations on these tensors.
   [[nodiscard]] virtual Stream stream() const { return {}; }
   /// Waits for it.

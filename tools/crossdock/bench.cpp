@@ -62,7 +62,7 @@ BenchResult measure(const BenchConfig& config, const Routing& routing) {
   };
   run_ranks_or_throw(launch, [&](const std::shared_ptr<Bootstrap>& bootstrap) {
     if (is_low_latency) {
-      const bool is_host = config.device.type == DeviceType::kHost;
+      const bool is_host = config.device == DeviceType::kHost;
       (is_host ? run_low_latency_bench_rank : run_low_latency_cuda_bench_rank)(world, shared, bootstrap);
       return;
     }
@@ -129,9 +129,9 @@ void add_run_options(CLI::App& command, BenchConfig& config) {
   command.add_option("--timeout", config.timeout_seconds, "Seconds after which the run is given up")
       ->check(in_range(1, 86400))
       ->capture_default_str();
-  add_choice<DeviceType>(command, "--backend", config.device.type,
-                         {{"host", DeviceType::kHost}, {"cuda", DeviceType::kCuda}},
-                         "Where tensors lie: in host memory, or all of them on CUDA device 0");
+  add_choice<DeviceType>(
+      command, "--backend", config.device, {{"host", DeviceType::kHost}, {"cuda", DeviceType::kCuda}},
+      "Where tensors lie: in host memory, or on the CUDA devices, of which ranks take one after the other");
   command.add_option("--sms", config.num_sms, "Multiprocessors that an operation may use (cuda; default: its choice)")
       ->check(in_range(0, 1024));
   auto* processes = command.add_flag_callback(

@@ -43,7 +43,7 @@ struct BenchConfig {
   RankMode rank_mode = RankMode::kProcesses;
   CombineSource combine_source = CombineSource::kUsual;  ///< complete() decides
   bool use_logfmt = false;                               ///< low-latency combine: rows travel as LogFMT-10
-  Device device{};                                       ///< where the tensors lie; all ranks share it
+  DeviceType device = DeviceType::kHost;                 ///< where the tensors lie
   int num_sms = 0;          ///< multiprocessors that an operation may use; 0: the backend's choice
   bool cached = false;      ///< dispatches repeat the routing of the first
   bool worst_case = false;  ///< dispatches are told how many rows will come

@@ -101,7 +101,7 @@ std::size_t bench_arena_bytes(const BenchConfig& config, std::int64_t num_recv_r
   constexpr std::size_t kSlabBytes = 128;
   // The first dispatch's handle stays alive.
   const auto kept = config.cached ? static_cast<std::size_t>(num_recv_rows) * sizeof(std::int32_t) + kSlabBytes : 0;
-  if (config.worst_case && config.device.type != DeviceType::kHost) {
+  if (config.worst_case && config.device != DeviceType::kHost) {
     args.num_routes = config.num_tokens * config.num_ranks;
   }
   args.combine_row_bytes = config.combine_source == CombineSource::kInPlace ? 0 : config.combine_row_bytes();

@@ -25,7 +25,7 @@ Json config_json(const BenchConfig& config) {
           {"seed", config.seed},
           {"launch", name_of(config.rank_mode)},
           {"combine_input", name_of(config.combine_source)},
-          {"backend", name_of(config.device.type)},
+          {"backend", name_of(config.device)},
           {"sms", config.num_sms},
           {"cached", config.cached},
           {"worst_case", config.worst_case},
@@ -84,6 +84,7 @@ std::string bench_json(const BenchConfig& config, const BenchResult& result) {
             {"verified", result.verified},
             {"phases", phases_json(config, result)},
             {"memory", memory_json(result.memory)}};
+  if (result.num_devices > 0) json["devices"] = result.num_devices;
   if (result.wire_bytes) json["logfmt"] = logfmt_json(result);
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }

@@ -23,7 +23,7 @@ class LowLatencyBenchRank {
         tensors_(make_bench_input(config_, world.routing, world.pattern, rank_)),
         input_(make_input()),
         combined_x_(allocate_tensor(DataType::kBfloat16, {config_.num_tokens, config_.hidden})),
-        buffer_(bootstrap, make_bench_buffer_options(config_, low_latency_bench_arena_bytes(config_))),
+        buffer_(bootstrap, make_bench_buffer_options(config_, Device{}, low_latency_bench_arena_bytes(config_))),
         experts_(buffer_.local_experts(*config_.num_experts)) {
     std::memset(combined_x_.data(), 0, combined_x_.num_bytes());  // its pages exist before the first timing
     if (config_.combine_source == CombineSource::kOutside) {

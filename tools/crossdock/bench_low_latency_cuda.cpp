@@ -25,10 +25,11 @@ class LowLatencyCudaBenchRank {
         shared_(shared),
         rank_(bootstrap->rank()),
         peer_(config_, shared, rank_),
-        place_(config_.device),
+        place_(config_.device, rank_),
         input_(make_input(make_bench_input(config_, world.routing, world.pattern, rank_))),
         combined_x_(place_.place(allocate_tensor(DataType::kBfloat16, {config_.num_tokens, config_.hidden}))),
-        buffer_(bootstrap, make_bench_buffer_options(config_, kArenas * low_latency_bench_arena_bytes(config_))),
+        buffer_(bootstrap,
+                make_bench_buffer_options(config_, place_.device(), kArenas * low_latency_bench_arena_bytes(config_))),
         experts_(buffer_.local_experts(*config_.num_experts)) {
     if (config_.combine_source == CombineSource::kOutside) {
       const std::int64_t places = config_.num_ranks * config_.num_tokens;
@@ -49,6 +50,7 @@ class LowLatencyCudaBenchRank {
   static constexpr std::size_t kArenas = 3;  ///< graphs keep their slabs
 
   LowLatencyDispatchInput make_input(const DispatchInput& tensors) {
+    peer_.summary().device = place_.device().index;
     peer_.summary().inputs_bytes = count_bytes(tensors);
     weights_ = place_.place(*tensors.topk_weights);
     LowLatencyDispatchInput input;
@@ -118,7 +120,7 @@ class LowLatencyCudaBenchRank {
   /// Microseconds of one of kOperations that `queue` puts into a graph, for each launch of it.
   template <typename Queue>
   std::vector<double> time(int launches, const Queue& queue) {
-    cuda::TimedGraph graph(config_.device);
+    cuda::TimedGraph graph(place_.device());
     graph.capture([&] {
       graph.mark();
       for (int i = 0; i < kOperations; ++i) queue(on(graph));

@@ -42,10 +42,10 @@ void BenchPeer::count_iteration() const {
   if (rank_ == 0) shared_.iterations_done[0].fetch_add(1, std::memory_order_relaxed);
 }
 
-BufferOptions make_bench_buffer_options(const BenchConfig& config, std::size_t arena_bytes) {
+BufferOptions make_bench_buffer_options(const BenchConfig& config, Device device, std::size_t arena_bytes) {
   BufferOptions options;
   options.arena_bytes = arena_bytes;
-  options.device = config.device;
+  options.device = device;
   options.max_experts = *config.num_experts;
   options.timeout = std::chrono::seconds(config.timeout_seconds);
   options.setup_timeout = options.timeout;

@@ -34,6 +34,7 @@ class BenchPeer {
 };
 
 /// Options of a benchmark's buffer but for the arena.
-[[nodiscard]] BufferOptions make_bench_buffer_options(const BenchConfig& config, std::size_t arena_bytes);
+[[nodiscard]] BufferOptions make_bench_buffer_options(const BenchConfig& config, Device device,
+                                                      std::size_t arena_bytes);
 
 }  // namespace crossdock::tool

@@ -6,6 +6,9 @@
 
 namespace crossdock::tool {
 
+BenchPlace::BenchPlace(DeviceType type, int rank)
+    : device_(type == DeviceType::kHost ? Device{} : cuda::use_device_of(rank)) {}
+
 Tensor BenchPlace::place(const Tensor& tensor) const {
   return is_host() ? tensor : cuda::copy_to_device(tensor, device_);
 }

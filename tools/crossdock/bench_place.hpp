@@ -1,4 +1,4 @@
-// Where a benchmark's tensors lie: made and checked in host memory, moved to the device and back.
+// Where the tensors of a benchmark's rank lie: made and checked in host memory, moved to the device and back.
 #pragma once
 
 #include <optional>
@@ -9,8 +9,10 @@ namespace crossdock::tool {
 
 class BenchPlace {
  public:
-  explicit BenchPlace(Device device) : device_(device) {}
+  /// Of a rank: on devices each has the next one, which becomes the current one of its thread.
+  BenchPlace(DeviceType type, int rank);
 
+  [[nodiscard]] Device device() const noexcept { return device_; }
   [[nodiscard]] bool is_host() const noexcept { return device_.type == DeviceType::kHost; }
   /// The same tensor there.
   [[nodiscard]] Tensor place(const Tensor& tensor) const;

@@ -26,10 +26,11 @@ class BenchRank {
         shared_(shared),
         rank_(bootstrap->rank()),
         peer_(config_, shared, rank_),
-        place_(config_.device),
+        place_(config_.device, rank_),
         input_(place_input(make_bench_input(config_, world.routing, world.pattern, rank_))),
         combined_x_(make_output()),
-        buffer_(bootstrap, make_bench_buffer_options(config_, bench_arena_bytes(config_, num_recv_rows))) {
+        buffer_(bootstrap,
+                make_bench_buffer_options(config_, place_.device(), bench_arena_bytes(config_, num_recv_rows))) {
     if (config_.num_sms > 0) {
       input_.config = get_dispatch_config(config_.num_ranks, config_.num_sms);
       combine_config_ = get_combine_config(config_.num_ranks, config_.num_sms);
@@ -39,6 +40,7 @@ class BenchRank {
 
   void run() {
     RankSummary& summary = peer_.summary();
+    summary.device = place_.device().index;
     summary.inputs_bytes = count_bytes(input_);
     summary.outputs_bytes = static_cast<std::int64_t>(combined_x_.num_bytes());
     if (config_.cached) handle_ = buffer_.dispatch(input_).handle;

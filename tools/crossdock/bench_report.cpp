@@ -6,14 +6,20 @@ namespace crossdock::tool {
 
 namespace {
 
-std::string title(const BenchConfig& config, const Terminal& terminal) {
-  return fmt::format(
-      "{}\n{} routing, {} iterations after {} of warm-up, combine reads {}\n\n",
-      terminal.bold(fmt::format("{} ranks ({}), {} tokens each, hidden {}, top-{} of {} experts, {}", config.num_ranks,
-                                name_of(config.rank_mode), config.num_tokens, config.hidden, *config.num_topk,
-                                *config.num_experts, name_of(config.dtype))) +
-          (config.mode == OperationMode::kLowLatency ? ", low-latency" : "") + (config.use_logfmt ? ", LogFMT" : ""),
-      config.routing, config.iterations, config.warmup, name_of(config.combine_source));
+std::string devices_part(int num_devices) {
+  if (num_devices == 0) return "";
+  return fmt::format(", {} CUDA device{}", num_devices, num_devices == 1 ? "" : "s");
+}
+
+std::string title(const BenchConfig& config, int num_devices, const Terminal& terminal) {
+  return fmt::format("{}\n{} routing, {} iterations after {} of warm-up, combine reads {}\n\n",
+                     terminal.bold(fmt::format("{} ranks ({}{}), {} tokens each, hidden {}, top-{} of {} experts, {}",
+                                               config.num_ranks, name_of(config.rank_mode), devices_part(num_devices),
+                                               config.num_tokens, config.hidden, *config.num_topk, *config.num_experts,
+                                               name_of(config.dtype))) +
+                         (config.mode == OperationMode::kLowLatency ? ", low-latency" : "") +
+                         (config.use_logfmt ? ", LogFMT" : ""),
+                     config.routing, config.iterations, config.warmup, name_of(config.combine_source));
 }
 
 std::string time_row(std::string_view name, const PhaseResult& phase, const Terminal& terminal) {
@@ -80,7 +86,7 @@ std::string bench_table(const BenchConfig& config, const BenchResult& result, co
   const std::string rest = result.round_trip
                                ? time_row("round trip", *result.round_trip, terminal) + loops_line(config) + "\n"
                                : "\n" + parts_part(result, terminal) + copying_line(result);
-  return fmt::format("{}{}\n{}{}{}{}{}", title(config, terminal), terminal.dim(times), phases, rest,
+  return fmt::format("{}{}\n{}{}{}{}{}", title(config, result.num_devices, terminal), terminal.dim(times), phases, rest,
                      logfmt_line(result), memory_line(result.memory), verdict_line(result, terminal));
 }
 

@@ -106,6 +106,7 @@ BenchResult evaluate(const BenchConfig& config, const BenchShared& shared, std::
   if (config.use_logfmt) result.wire_bytes = 0;
   result.verified = true;
   for (const RankSummary& rank : shared.summaries.values()) {
+    if (config.device != DeviceType::kHost) result.num_devices = std::max(result.num_devices, rank.device + 1);
     if (result.wire_bytes) *result.wire_bytes += rank.wire_bytes;
     result.memory.inputs_bytes += rank.inputs_bytes;
     result.memory.received_bytes += rank.received_bytes;

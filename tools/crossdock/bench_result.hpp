@@ -31,7 +31,8 @@ struct BenchResult {
   std::optional<PhaseResult> round_trip;
   /// The rows of a low-latency combine, all ranks: combine.bytes as bfloat16, and as LogFMT this many.
   std::optional<std::int64_t> wire_bytes;
-  RankSummary memory;  ///< sums over ranks
+  RankSummary memory;   ///< sums over ranks
+  int num_devices = 0;  ///< that the ranks were on; 0 on the host
   bool verified = false;
   std::string mismatch;
 };

@@ -32,6 +32,7 @@ struct RankSummary {
   std::int64_t wire_bytes = 0;        ///< of the rows of a combine as LogFMT, if they travel so
   std::int64_t pss_bytes = 0;         ///< proportional set size of the rank's process; 0 if another rank counts it
   std::int64_t loop_allocations = 0;  ///< of the rank's thread in all loops of the round trips
+  int device = 0;                     ///< index of the rank's device
   bool verified = false;
   std::array<char, 256> mismatch{};  ///< the first difference, for people
 

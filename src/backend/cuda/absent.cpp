@@ -16,6 +16,7 @@ namespace {
 Parts make_parts(Bootstrap& /*bootstrap*/, const BufferOptions& /*options*/) { refuse(); }
 Event capture_stream(const Stream& /*stream*/) { refuse(); }
 std::vector<std::string> describe_devices() { refuse(); }
+Device use_device_of(int /*rank*/) { refuse(); }
 Tensor copy_to_device(const Tensor& /*tensor*/, Device /*device*/) { refuse(); }
 Tensor copy_to_host(const Tensor& /*tensor*/) { refuse(); }
 

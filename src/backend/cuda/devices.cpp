@@ -52,4 +52,15 @@ std::vector<std::string> describe_devices() {
   return lines;
 }
 
+Device use_device_of(int rank) {
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess || count == 0) {
+    throw make_error(ErrorCode::kUnsupported, "there is no CUDA device for rank {}: {}", rank,
+                     cudaGetErrorString(error));
+  }
+  check(cudaSetDevice(rank % count), "cudaSetDevice");
+  return {DeviceType::kCuda, rank % count};
+}
+
 }  // namespace crossdock::cuda

@@ -28,6 +28,10 @@ struct Parts {
 /// device. Throws kUnsupported if CUDA does not work here, saying why.
 [[nodiscard]] std::vector<std::string> describe_devices();
 
+/// For tools and tests: the device of a rank, of which those that are visible here take one after the other. Makes it
+/// the current one of the calling thread. Throws kUnsupported if there is none.
+[[nodiscard]] Device use_device_of(int rank);
+
 /// For tools and tests: a contiguous copy of a contiguous host tensor on a device, and of a device's in host memory.
 [[nodiscard]] Tensor copy_to_device(const Tensor& tensor, Device device);
 [[nodiscard]] Tensor copy_to_host(const Tensor& tensor);

@@ -45,6 +45,7 @@ LowLatencyQueue::LowLatencyQueue(std::shared_ptr<host::Group> group, DeviceWindo
       max_experts_(max_experts),
       num_sms_(std::clamp(stream_->num_multiprocessors() / num_sharers, 1, kMostMultiprocessors)),
       mailbox_(make_pinned<device::Mailbox>(1)) {
+  const DeviceGuard guard(stream_->device().index);
   check(cudaEventCreateWithFlags(&order_, cudaEventDisableTiming), "cudaEventCreate");
   check(cudaEventCreateWithFlags(&allocated_, cudaEventDisableTiming), "cudaEventCreate");
   int least = 0;

@@ -9,12 +9,13 @@
 #include <string>
 #include <vector>
 
+#include "backend/cuda/factory.hpp"
+
 namespace crossdock::testing {
 
 namespace {
 
 constexpr std::size_t kWordBytes = 16;
-constexpr Device kDevice{DeviceType::kCuda, 0};
 
 void check(cudaError_t error) {
   if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
@@ -33,11 +34,11 @@ Tensor with_strides_of(const Tensor& tensor, const Tensor& model) {
   return tensor.with_strides({model.stride(0), model.stride(1)});
 }
 
-/// The same tensor on the device, written in the order of the stream.
-Tensor place_on(cudaStream_t stream, const Tensor& tensor) {
+/// The same tensor on the device, which is the current one, written in the order of the stream.
+Tensor place_on(Device device, cudaStream_t stream, const Tensor& tensor) {
   const std::size_t bytes = extent_bytes(tensor);
   if (bytes == 0) {
-    return with_strides_of(Tensor::own(nullptr, nullptr, tensor.dtype(), tensor.shape(), kDevice), tensor);
+    return with_strides_of(Tensor::own(nullptr, nullptr, tensor.dtype(), tensor.shape(), device), tensor);
   }
   const std::size_t offset = reinterpret_cast<std::uintptr_t>(tensor.data()) % kWordBytes;
   void* memory = nullptr;
@@ -46,11 +47,11 @@ Tensor place_on(cudaStream_t stream, const Tensor& tensor) {
   void* const data = static_cast<std::byte*>(memory) + offset;
   check(cudaMemcpyAsync(data, tensor.data(), bytes, cudaMemcpyHostToDevice, stream));
   check(cudaStreamSynchronize(stream));
-  return with_strides_of(Tensor::own(std::move(owner), data, tensor.dtype(), tensor.shape(), kDevice), tensor);
+  return with_strides_of(Tensor::own(std::move(owner), data, tensor.dtype(), tensor.shape(), device), tensor);
 }
 
 Tensor fetch_on(cudaStream_t stream, const Tensor& tensor) {
-  if (tensor.device() != kDevice) return tensor;
+  if (tensor.device().type == DeviceType::kHost) return tensor;
   auto memory = std::make_shared<std::vector<std::byte>>(tensor.num_bytes() + 1);
   if (tensor.num_bytes() > 0) {
     check(cudaMemcpyAsync(memory->data(), tensor.data(), tensor.num_bytes(), cudaMemcpyDeviceToHost, stream));
@@ -66,9 +67,9 @@ void write_on(cudaStream_t stream, const Tensor& tensor, std::span<const std::by
 }
 
 /// Giving memory back to the system waits for the device, so for kernels of other ranks that may wait for this one.
-void keep_freed_memory() {
+void keep_freed_memory(Device device) {
   cudaMemPool_t pool = nullptr;
-  check(cudaDeviceGetDefaultMemPool(&pool, kDevice.index));
+  check(cudaDeviceGetDefaultMemPool(&pool, device.index));
   auto keep = std::numeric_limits<std::uint64_t>::max();
   check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep));
 }
@@ -77,22 +78,21 @@ cudaStream_t native(void* stream) { return static_cast<cudaStream_t>(stream); }
 
 }  // namespace
 
-CudaPlace::CudaPlace() { keep_freed_memory(); }
-Tensor CudaPlace::place(const Tensor& tensor) const { return place_on(nullptr, tensor); }
+CudaPlace::CudaPlace(int rank) : device_(cuda::use_device_of(rank)) { keep_freed_memory(device_); }
+Tensor CudaPlace::place(const Tensor& tensor) const { return place_on(device_, nullptr, tensor); }
 Tensor CudaPlace::fetch(const Tensor& tensor) const { return fetch_on(nullptr, tensor); }
 void CudaPlace::write(const Tensor& tensor, std::span<const std::byte> bytes) const {
   write_on(nullptr, tensor, bytes);
 }
 
-CudaStreamPlace::CudaStreamPlace() {
+CudaStreamPlace::CudaStreamPlace(int rank) : device_(cuda::use_device_of(rank)) {
   cudaStream_t stream = nullptr;
-  check(cudaSetDevice(kDevice.index));
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-  keep_freed_memory();
+  keep_freed_memory(device_);
   stream_ = stream;
 }
 CudaStreamPlace::~CudaStreamPlace() { static_cast<void>(cudaStreamDestroy(native(stream_))); }
-Tensor CudaStreamPlace::place(const Tensor& tensor) const { return place_on(native(stream_), tensor); }
+Tensor CudaStreamPlace::place(const Tensor& tensor) const { return place_on(device_, native(stream_), tensor); }
 Tensor CudaStreamPlace::fetch(const Tensor& tensor) const { return fetch_on(native(stream_), tensor); }
 void CudaStreamPlace::write(const Tensor& tensor, std::span<const std::byte> bytes) const {
   write_on(native(stream_), tensor, bytes);

@@ -5,7 +5,8 @@
 
 namespace crossdock::testing {
 
-/// Why there is none, or empty. Asks in a child process: CUDA does not work in children of a process that has used it.
+/// Why there is none, or empty. The first call prints the devices. It asks in a child process: CUDA does not work in
+/// children of a process that has used it.
 [[nodiscard]] std::string why_no_cuda_device();
 
 }  // namespace crossdock::testing

@@ -9,6 +9,7 @@
 
 #include "backend/cuda/device_probe.hpp"
 #include "backend/cuda/device_windows.hpp"
+#include "backend/cuda/factory.hpp"
 #include "support/ranks.hpp"
 
 namespace crossdock::testing {
@@ -27,8 +28,9 @@ std::uint32_t value(int writer, int owner) { return static_cast<std::uint32_t>(1
 
 /// Each rank writes into every window; then each finds in its own what the others wrote, and in theirs what they have.
 void exchange(Bootstrap& bootstrap, cuda::Sharing sharing) {
+  const int device = cuda::use_device_of(bootstrap.rank()).index;
   const cuda::DeviceGroup group =
-      cuda::exchange_device_windows(bootstrap, 0, {kControlBytes, kArenaBytes}, Deadline(kTimeout), sharing);
+      cuda::exchange_device_windows(bootstrap, device, {kControlBytes, kArenaBytes}, Deadline(kTimeout), sharing);
   const auto place = [&](int owner, int writer) {
     return group.windows[static_cast<std::size_t>(owner)]->data() + kControlBytes + kArenaBytes -
            (static_cast<std::size_t>(writer) + 1) * sizeof(std::uint32_t);
@@ -46,7 +48,10 @@ void exchange(Bootstrap& bootstrap, cuda::Sharing sharing) {
       if (got != value(writer, owner)) throw std::runtime_error("a window holds " + std::to_string(got));
     }
   }
-  if (group.num_sharers != bootstrap.size() || group.most_sharers != bootstrap.size()) {
+  int num_devices = 0;
+  check(cudaGetDeviceCount(&num_devices));
+  const auto on_device = [&](int index) { return (bootstrap.size() - index + num_devices - 1) / num_devices; };
+  if (group.num_sharers != on_device(device) || group.most_sharers != on_device(0)) {
     throw std::runtime_error("ranks that share the device were miscounted");
   }
   bootstrap.barrier(kTimeout);

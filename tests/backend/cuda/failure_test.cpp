@@ -32,11 +32,7 @@ const std::string& why_not() {
   return reason;
 }
 
-BufferOptions cuda_options() {
-  BufferOptions options = buffer_options_for(kRanks);
-  options.device = {DeviceType::kCuda, 0};
-  return options;
-}
+BufferOptions cuda_options() { return buffer_options_for(kRanks); }
 
 void check(cudaError_t error) {
   if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
@@ -56,7 +52,7 @@ DispatchInput make_input(int rank, std::int64_t bad_id = -1) {
   }
   if (bad_id >= 0) ids[4] = bad_id;
   const std::vector<float> weights(kTokens, 1.0F);
-  const CudaPlace place;
+  const CudaPlace place(rank);
   DispatchInput input;
   input.x = place.place(make_matrix<std::int32_t>(DataType::kInt32, kHidden, x));
   input.topk_idx = place.place(make_matrix<std::int64_t>(DataType::kInt64, 1, ids));
@@ -67,7 +63,7 @@ DispatchInput make_input(int rank, std::int64_t bad_id = -1) {
 
 /// Throws unless the rows are those of make_input.
 void check_output(int rank, const DispatchOutput& output) {
-  const Tensor rows = CudaPlace().fetch(output.recv_x);
+  const Tensor rows = CudaPlace(rank).fetch(output.recv_x);
   if (rows.size(0) != kTokens) throw std::runtime_error("received " + output.recv_x.description());
   for (std::int64_t row = 0; row < kTokens; ++row) {
     constexpr std::int64_t kFromEach = kTokens / kRanks;
@@ -86,7 +82,7 @@ void check_output(int rank, const DispatchOutput& output) {
 std::vector<std::optional<Error>> attempt(const BufferOptions& options, const std::function<void(Buffer&)>& body) {
   std::vector<std::optional<Error>> errors(kRanks);
   run_as_threads(kRanks, [&](const std::shared_ptr<Bootstrap>& bootstrap) {
-    Buffer buffer(bootstrap, options);
+    Buffer buffer(bootstrap, on_device_of(CudaPlace(bootstrap->rank()), options));
     try {
       body(buffer);
     } catch (const Error& error) {
@@ -124,8 +120,9 @@ TEST_F(CudaFailures, AnArenaThatIsTooSmallIsRefusedOnAllRanks) {
   options.arena_bytes = 4096;
   const auto errors = attempt(options, [](Buffer& buffer) {
     DispatchInput input = make_input(buffer.rank());
-    input.x = CudaPlace().place(make_matrix<std::int32_t>(
-        DataType::kInt32, 1000, std::vector<std::int32_t>(static_cast<std::size_t>(kTokens) * 1000)));
+    input.x = CudaPlace(buffer.rank())
+                  .place(make_matrix<std::int32_t>(
+                      DataType::kInt32, 1000, std::vector<std::int32_t>(static_cast<std::size_t>(kTokens) * 1000)));
     static_cast<void>(buffer.dispatch(input));
   });
   expect_on_all(errors, ErrorCode::kCapacity, "BufferOptions::arena_bytes");
@@ -165,7 +162,7 @@ struct CudaWorstCaseFailures : CudaFailures {
         attempt(cuda_options(), [&](Buffer& buffer) { static_cast<void>(buffer.dispatch(make(buffer.rank()))); }), code,
         text);
     const auto errors = attempt(cuda_options(), [&](Buffer& buffer) {
-      const CudaStreamPlace place;
+      const CudaStreamPlace place(buffer.rank());
       OperationOptions options;
       options.completion = Completion::kStream;
       options.stream = place.stream();
@@ -192,7 +189,7 @@ TEST_F(CudaWorstCaseFailures, AnIdThatIsNotAllowed) {
 
 TEST_F(CudaWorstCaseFailures, ALayoutThatDisagreesWithItself) {
   const auto make = [](int rank) {
-    const CudaPlace place;
+    const CudaPlace place(rank);
     DispatchInput input = make_worst_case(rank, kTokens);
     const std::vector<std::int32_t> per_rank{2, rank == 0 ? 3 : 2, 2};
     std::vector<std::uint8_t> membership;
@@ -215,7 +212,7 @@ TEST_F(CudaWorstCaseFailures, RanksThatDisagree) {
     DispatchInput input = make_worst_case(rank, kTokens);
     if (rank == 2) {
       const std::vector<std::int32_t> x(static_cast<std::size_t>(kTokens * (kHidden + 1)));
-      input.x = CudaPlace().place(make_matrix<std::int32_t>(DataType::kInt32, kHidden + 1, x));
+      input.x = CudaPlace(rank).place(make_matrix<std::int32_t>(DataType::kInt32, kHidden + 1, x));
     }
     return input;
   };
@@ -267,9 +264,10 @@ TEST_F(CudaWorstCaseFailures, ARankThatNeverComesIsATimeoutAndTheDeviceWorksOn) 
 /// A row that is written by the caller's stream after the call has begun.
 TEST_F(CudaFailures, AnOperationStartsAfterWhatTheCallersStreamHolds) {
   run_as_threads(kRanks, [](const std::shared_ptr<Bootstrap>& bootstrap) {
-    Buffer buffer(bootstrap, cuda_options());
+    const CudaPlace place(bootstrap->rank());
+    Buffer buffer(bootstrap, on_device_of(place, cuda_options()));
     const DispatchInput input = make_input(buffer.rank());
-    const Tensor late = CudaPlace().fetch(input.x);
+    const Tensor late = place.fetch(input.x);
     check(cudaMemset(input.x.data(), 0, input.x.num_bytes()));
     cudaStream_t stream = nullptr;
     check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
@@ -277,7 +275,7 @@ TEST_F(CudaFailures, AnOperationStartsAfterWhatTheCallersStreamHolds) {
         stream, [](void*) { std::this_thread::sleep_for(std::chrono::milliseconds(200)); }, nullptr));
     check(cudaMemcpyAsync(input.x.data(), late.data(), late.num_bytes(), cudaMemcpyHostToDevice, stream));
     OperationOptions options;
-    options.stream = {{DeviceType::kCuda, 0}, stream};
+    options.stream = {place.device(), stream};
     check_output(buffer.rank(), buffer.dispatch(input, options));
     check(cudaStreamDestroy(stream));
   });

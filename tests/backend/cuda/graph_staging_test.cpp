@@ -13,6 +13,7 @@
 #include "backend/cuda/device_probe.hpp"
 #include "backend/cuda/low_latency_worlds.hpp"
 #include "core/low_latency_run.hpp"
+#include "core/world_run.hpp"
 #include "support/ranks.hpp"
 
 namespace crossdock::testing {
@@ -30,7 +31,8 @@ class StagingGraphRank {
  public:
   StagingGraphRank(const std::shared_ptr<Bootstrap>& bootstrap, const std::vector<LowLatencyWorld>& worlds)
       : worlds_(worlds),
-        buffer_(bootstrap, cuda_low_latency_options()),
+        place_(bootstrap->rank()),
+        buffer_(bootstrap, on_device_of(place_, cuda_low_latency_options())),
         rank_(static_cast<std::size_t>(buffer_.rank())) {}
 
   void run() {

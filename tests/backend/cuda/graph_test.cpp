@@ -17,6 +17,7 @@
 #include "backend/cuda/device_probe.hpp"
 #include "backend/cuda/low_latency_worlds.hpp"
 #include "core/low_latency_run.hpp"
+#include "core/world_run.hpp"
 #include "support/random_world.hpp"
 #include "support/ranks.hpp"
 
@@ -57,7 +58,10 @@ std::vector<LowLatencyWorld> worlds_of_one_shape(reference::low_latency::WireFor
 class GraphRank {
  public:
   GraphRank(const std::shared_ptr<Bootstrap>& bootstrap, const std::vector<LowLatencyWorld>& worlds)
-      : worlds_(worlds), buffer_(bootstrap, cuda_low_latency_options()), rank_(buffer_.rank()) {
+      : worlds_(worlds),
+        place_(bootstrap->rank()),
+        buffer_(bootstrap, on_device_of(place_, cuda_low_latency_options())),
+        rank_(buffer_.rank()) {
     const LowLatencyDispatchInput host = low_latency_input(worlds[0], rank_);
     x_ = place_.place(host.x);
     ids_ = place_.place(host.topk_idx);
@@ -216,7 +220,10 @@ std::vector<RandomWorld> throughput_worlds(int num_worlds) {
 class ThroughputGraphRank {
  public:
   ThroughputGraphRank(const std::shared_ptr<Bootstrap>& bootstrap, const std::vector<RandomWorld>& worlds)
-      : worlds_(worlds), buffer_(bootstrap, buffer_options()), rank_(static_cast<std::size_t>(buffer_.rank())) {
+      : worlds_(worlds),
+        place_(bootstrap->rank()),
+        buffer_(bootstrap, on_device_of(place_, buffer_options())),
+        rank_(static_cast<std::size_t>(buffer_.rank())) {
     const auto& mine = worlds[0].routing.ranks[rank_];
     const int num_topk = worlds[0].routing.num_topk;
     x_ = place_.place(make_rows(worlds[0].x, mine.x));
@@ -347,8 +354,8 @@ TEST(CudaGraphs, ThroughputModeIsReplayedWithChangingRouting) {
 TEST(CudaGraphs, ADispatchWithoutAWorstCaseIsRefused) {
   if (const std::string reason = why_no_cuda_device(); !reason.empty()) GTEST_SKIP() << reason;
   run_as_threads(1, [](const std::shared_ptr<Bootstrap>& bootstrap) {
-    const CudaStreamPlace place;
-    Buffer buffer(bootstrap, cuda_low_latency_options());
+    const CudaStreamPlace place(bootstrap->rank());
+    Buffer buffer(bootstrap, on_device_of(place, cuda_low_latency_options()));
     DispatchInput input;
     input.topk_idx = place.place(make_matrix<std::int64_t>(DataType::kInt64, 1, std::vector<std::int64_t>{0, 1}));
     input.topk_weights = place.place(make_matrix<float>(DataType::kFloat32, 1, std::vector<float>{1, 1}));

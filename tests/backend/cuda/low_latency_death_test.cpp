@@ -16,6 +16,7 @@
 #include "backend/cuda/device_probe.hpp"
 #include "backend/cuda/low_latency_worlds.hpp"
 #include "core/low_latency_run.hpp"
+#include "core/world_run.hpp"
 #include "support/ranks.hpp"
 
 namespace crossdock::testing {
@@ -28,8 +29,8 @@ enum class End : std::uint8_t { kKilled, kLeft };
 
 void run_rank(const std::shared_ptr<Bootstrap>& bootstrap, bool at_combine, End end) {
   const LowLatencyWorld world = make_low_latency_world(9, {.num_ranks = kRanks});
-  const CudaStreamPlace place;
-  Buffer buffer(bootstrap, cuda_low_latency_options());
+  const CudaStreamPlace place(bootstrap->rank());
+  Buffer buffer(bootstrap, on_device_of(place, cuda_low_latency_options()));
   LowLatencyRun run(buffer, world, place);
   run.run();
   if (at_combine) run.dispatch();

@@ -19,6 +19,7 @@
 #include "backend/cuda/device_probe.hpp"
 #include "backend/cuda/low_latency_worlds.hpp"
 #include "core/low_latency_run.hpp"
+#include "core/world_run.hpp"
 #include "support/ranks.hpp"
 
 namespace crossdock::testing {
@@ -45,8 +46,8 @@ using Body = std::function<void(Buffer&, const TensorPlace&, LowLatencyDispatchI
 std::vector<std::optional<Error>> attempt(const BufferOptions& options, const Body& body) {
   std::vector<std::optional<Error>> errors(kRanks);
   run_as_threads(kRanks, [&](const std::shared_ptr<Bootstrap>& bootstrap) {
-    const CudaStreamPlace place;
-    Buffer buffer(bootstrap, options);
+    const CudaStreamPlace place(bootstrap->rank());
+    Buffer buffer(bootstrap, on_device_of(place, options));
     try {
       body(buffer, place, make_input(place));
     } catch (const Error& error) {

@@ -4,13 +4,13 @@
 
 #include "backend/cuda/cuda_place.hpp"
 #include "core/low_latency_run.hpp"
+#include "core/world_run.hpp"
 
 namespace crossdock::testing {
 
 BufferOptions cuda_low_latency_options() {
   BufferOptions options = low_latency_schedule_options();
   options.arena_bytes = std::size_t{16} << 20U;
-  options.device = {DeviceType::kCuda, 0};
   options.timeout = Milliseconds(5'000);
   return options;
 }
@@ -24,8 +24,8 @@ OperationOptions cuda_options_of(std::uint64_t seed, int rank) {
 }
 
 void run_cuda_low_latency_worlds(const std::shared_ptr<Bootstrap>& bootstrap, std::span<const LowLatencyWorld> worlds) {
-  const CudaStreamPlace place;
-  Buffer buffer(bootstrap, cuda_low_latency_options());
+  const CudaStreamPlace place(bootstrap->rank());
+  Buffer buffer(bootstrap, on_device_of(place, cuda_low_latency_options()));
   for (const LowLatencyWorld& world : worlds) {
     LowLatencyRun(buffer, world, place).run(cuda_options_of(world.seed, buffer.rank()));
   }
@@ -33,8 +33,8 @@ void run_cuda_low_latency_worlds(const std::shared_ptr<Bootstrap>& bootstrap, st
 
 void run_cuda_low_latency_schedules(const std::shared_ptr<Bootstrap>& bootstrap,
                                     std::span<const LowLatencySchedule> schedules) {
-  const CudaStreamPlace place;
-  Buffer buffer(bootstrap, cuda_low_latency_options());
+  const CudaStreamPlace place(bootstrap->rank());
+  Buffer buffer(bootstrap, on_device_of(place, cuda_low_latency_options()));
   for (const LowLatencySchedule& schedule : schedules) run_low_latency_schedule(buffer, schedule, place);
 }
 

@@ -1,4 +1,4 @@
-// Low-latency worlds and schedules on one CUDA device.
+// Low-latency worlds and schedules on CUDA devices.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +13,7 @@
 
 namespace crossdock::testing {
 
+/// But for the device: see on_device_of.
 [[nodiscard]] BufferOptions cuda_low_latency_options();
 /// How a rank completes its operations of a world: each way in turn, ranks differ.
 [[nodiscard]] OperationOptions cuda_options_of(std::uint64_t seed, int rank);

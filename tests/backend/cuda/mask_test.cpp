@@ -29,7 +29,6 @@ constexpr int kMasked = 1;
 
 BufferOptions cuda_options() {
   BufferOptions options = buffer_options_for(kRanks);
-  options.device = {DeviceType::kCuda, 0};
   options.timeout = Milliseconds(5'000);
   options.arena_bytes = std::size_t{16} << 20U;
   return options;
@@ -82,8 +81,8 @@ class Points {
 void run_ranks(const std::function<void(Buffer&, const TensorPlace&, Points&)>& body) {
   Points points;
   run_as_threads(kRanks, [&](const std::shared_ptr<Bootstrap>& bootstrap) {
-    const CudaStreamPlace place;
-    Buffer buffer(bootstrap, cuda_options());
+    const CudaStreamPlace place(bootstrap->rank());
+    Buffer buffer(bootstrap, on_device_of(place, cuda_options()));
     try {
       body(buffer, place, points);
     } catch (...) {

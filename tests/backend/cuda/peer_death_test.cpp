@@ -20,12 +20,11 @@ namespace {
 constexpr int kRanks = 3;
 constexpr int kVictim = 2;
 
-DispatchInput make_input() {
+DispatchInput make_input(const TensorPlace& place) {
   constexpr std::int64_t kTokens = 64;
   constexpr std::int64_t kHidden = 256;
   std::vector<std::int64_t> ids;
   for (std::int64_t t = 0; t < kTokens; ++t) ids.push_back(t % kRanks);
-  const CudaPlace place;
   DispatchInput input;
   input.x = place.place(make_matrix<std::int32_t>(DataType::kInt32, kHidden,
                                                   std::vector<std::int32_t>(std::size_t{kTokens} * kHidden, 7)));
@@ -36,10 +35,9 @@ DispatchInput make_input() {
 }
 
 void run_rank(const std::shared_ptr<Bootstrap>& bootstrap) {
-  BufferOptions options = buffer_options_for(kRanks);
-  options.device = {DeviceType::kCuda, 0};
-  Buffer buffer(bootstrap, options);
-  const DispatchInput input = make_input();
+  const CudaPlace place(bootstrap->rank());
+  Buffer buffer(bootstrap, on_device_of(place, buffer_options_for(kRanks)));
+  const DispatchInput input = make_input(place);
   static_cast<void>(buffer.dispatch(input));
   if (bootstrap->rank() == kVictim) ::raise(SIGKILL);
   try {

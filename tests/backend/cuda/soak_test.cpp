@@ -11,6 +11,7 @@
 #include "backend/cuda/device_probe.hpp"
 #include "backend/cuda/low_latency_worlds.hpp"
 #include "core/low_latency_run.hpp"
+#include "core/world_run.hpp"
 #include "support/ranks.hpp"
 
 namespace crossdock::testing {
@@ -74,8 +75,8 @@ TEST(CudaSoak, TenThousandOperationsInARow) {
     worlds.push_back(make_low_latency_world(seed, {.num_ranks = kRanks}));
   }
   run_as_threads(kRanks, [&](const std::shared_ptr<Bootstrap>& bootstrap) {
-    const CudaStreamPlace place;
-    Buffer buffer(bootstrap, cuda_low_latency_options());
+    const CudaStreamPlace place(bootstrap->rank());
+    Buffer buffer(bootstrap, on_device_of(place, cuda_low_latency_options()));
     const ThroughputRound throughput(place, buffer.rank());
     for (int round = 0; round < kRounds; ++round) {
       const auto index = static_cast<std::size_t>(round);

@@ -17,11 +17,9 @@ class CudaWorlds : public ::testing::Test {
  public:
   CudaWorlds(int num_ranks, std::vector<std::uint64_t> seeds, RunWorlds run, std::string why_not)
       : group_{num_ranks, std::move(seeds), buffer_options_for(num_ranks),
-               [] { return std::make_unique<CudaStreamPlace>(); }},
+               [](int rank) { return std::make_unique<CudaStreamPlace>(rank); }},
         run_(run),
-        why_not_(std::move(why_not)) {
-    group_.options.device = {DeviceType::kCuda, 0};
-  }
+        why_not_(std::move(why_not)) {}
 
   void TestBody() override {
     if (!why_not_.empty()) GTEST_SKIP() << why_not_;

@@ -10,7 +10,7 @@ namespace crossdock::testing {
 
 using RunWorlds = std::vector<std::string> (*)(const WorldGroup&);
 
-/// What main does: a test for each number of ranks, all of them on device 0.
+/// What main does: a test for each number of ranks, on the devices in turn.
 int run_cuda_worlds(int argc, char** argv, const char* suite, RunWorlds run);
 
 }  // namespace crossdock::testing
