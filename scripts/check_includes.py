@@ -34,7 +34,7 @@ THIRD_PARTY = {
     r"sodium(\.h|/)": ("src/bootstrap",),
     r"hwy/": ("src/backend/host", "tests/backend/host"),
     r"hwloc(\.h|/)": ("src/base", "src/backend/host", "tools"),
-    r"cuda(_runtime|_runtime_api)?\.h": ("src/backend/cuda", "tests/backend/cuda", "benchmarks/cuda"),
+    r"cuda(_runtime|_runtime_api|Typedefs)?\.h": ("src/backend/cuda", "tests/backend/cuda", "benchmarks/cuda"),
     r"(CLI|nlohmann)/": ("tools", "tests", "benchmarks"),
     r"(gtest|gmock)/": ("tests", "adapters/torch/tests"),
     r"(ATen|c10|torch)/": ("adapters/torch", "examples/torch_moe_layer"),

@@ -17,10 +17,7 @@ run() {
   shift
   output=$(timeout -k 5 "$limit" "$@" 2>&1)
   status=$?
-  if [ -z "$devices" ]; then
-    devices=$(grep -m 1 "^ranks are spread over" <<< "$output")
-    echo "$devices"
-  fi
+  if [ -z "$devices" ] && devices=$(grep -m 1 "^ranks are spread over" <<< "$output"); then echo "$devices"; fi
   if grep -q "SKIPPED" <<< "$output"; then status=skipped; fi
   if [ "$status" = 0 ]; then
     printf '%-60s passed  %4d s\n' "$name" $((SECONDS - begin))

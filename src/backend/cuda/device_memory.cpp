@@ -26,15 +26,23 @@ DeviceMemory::DeviceMemory(const cudaIpcMemHandle_t& handle) : kind_(Kind::kMapp
   data_ = static_cast<std::byte*>(data);
 }
 
+DeviceMemory::DeviceMemory(const VirtualMemory& memory) noexcept
+    : data_(memory.data), kind_(Kind::kVirtual), virtual_(memory) {
+  static_cast<void>(cudaGetDevice(&device_));
+}
+
 DeviceMemory::~DeviceMemory() {
-  if (kind_ == Kind::kVirtual) {
-    release_virtual_memory(virtual_);
-    return;
-  }
   int previous = 0;
   static_cast<void>(cudaGetDevice(&previous));
   static_cast<void>(cudaSetDevice(device_));
-  static_cast<void>(kind_ == Kind::kMapped ? cudaIpcCloseMemHandle(data_) : cudaFree(data_));
+  switch (kind_) {
+    case Kind::kAllocated: static_cast<void>(cudaFree(data_)); break;
+    case Kind::kMapped: static_cast<void>(cudaIpcCloseMemHandle(data_)); break;
+    case Kind::kVirtual:
+      static_cast<void>(cudaDeviceSynchronize());  // unmapping, unlike cudaFree, need not wait for kernels that use it
+      release_virtual_memory(virtual_);
+      break;
+  }
   static_cast<void>(cudaSetDevice(previous));
 }
 

@@ -16,9 +16,8 @@ class DeviceMemory {
   explicit DeviceMemory(std::size_t bytes);
   /// Maps another process's memory for the current device.
   explicit DeviceMemory(const cudaIpcMemHandle_t& handle);
-  /// Owns it.
-  explicit DeviceMemory(const VirtualMemory& memory) noexcept
-      : data_(memory.data), kind_(Kind::kVirtual), virtual_(memory) {}
+  /// Owns what the current device may use.
+  explicit DeviceMemory(const VirtualMemory& memory) noexcept;
   DeviceMemory(const DeviceMemory&) = delete;
   DeviceMemory& operator=(const DeviceMemory&) = delete;
   ~DeviceMemory();
