@@ -119,6 +119,89 @@ TEST(ReferenceDispatch, RefusesAnIdThatIsNoExpert) {
   EXPECT_THROW((void)dispatch(world), Error);
 }
 
+DispatchWorld expanded_world() {
+  DispatchWorld world = small_world();
+  world.expand = true;
+  world.expert_alignment = 2;
+  return world;
+}
+
+TEST(ReferenceExpandedDispatch, GroupsRowsByExpertFromAlignedStarts) {
+  DispatchWorld world = expanded_world();
+  world.ranks[1].topk_idx = {2, 3};
+  const auto result = dispatch(world);
+  ASSERT_EQ(result.size(), 2U);
+  EXPECT_EQ(result[0].num_recv_tokens, 3);
+  EXPECT_EQ(result[0].recv_x, bytes_of(Bytes{10, 11, 0, 0, 20, 21, 20, 21}));
+  EXPECT_EQ(result[0].recv_scales, bytes_of(Bytes{1, 0, 2, 2}));
+  EXPECT_THAT(result[0].recv_topk_weights, ElementsAre(0.5F, 0.0F, 0.125F, 0.75F));
+  EXPECT_THAT(result[0].recv_topk_idx, IsEmpty());
+  EXPECT_THAT(result[0].recv_src_rank, ElementsAre(0, -1, 0, 0));
+  EXPECT_THAT(result[0].recv_src_idx, ElementsAre(0, -1, 1, 1));
+  EXPECT_THAT(result[0].recv_column, ElementsAre(0, -1, 0, 1));
+  EXPECT_THAT(result[0].group_ends, ElementsAre(1, 4));
+  EXPECT_THAT(result[0].num_tokens_per_expert, ElementsAre(1, 2));
+  EXPECT_EQ(result[1].num_recv_tokens, 3);
+  EXPECT_EQ(result[1].recv_x, bytes_of(Bytes{40, 41, 0, 0, 10, 11, 40, 41}));
+  EXPECT_THAT(result[1].recv_topk_weights, ElementsAre(1.0F, 0.0F, 0.25F, 9.0F));
+  EXPECT_THAT(result[1].recv_src_rank, ElementsAre(1, -1, 0, 1));
+  EXPECT_THAT(result[1].recv_column, ElementsAre(0, -1, 1, 1));
+  EXPECT_THAT(result[1].group_ends, ElementsAre(1, 4));
+}
+
+TEST(ReferenceExpandedDispatch, GivesAnExpertThatNobodySelectsNoRows) {
+  DispatchWorld world = expanded_world();
+  world.ranks[0].topk_idx = {1, -1, -1, -1, -1, -1};
+  world.ranks[1].topk_idx = {-1, -1};
+  const auto result = dispatch(world);
+  EXPECT_EQ(result[0].recv_x, bytes_of(Bytes{10, 11, 0, 0}));
+  EXPECT_THAT(result[0].group_ends, ElementsAre(0, 1));
+  EXPECT_THAT(result[1].recv_x, IsEmpty());
+  EXPECT_THAT(result[1].group_ends, ElementsAre(0, 0));
+}
+
+TEST(ReferenceExpandedDispatch, NeedsTopk) {
+  DispatchWorld world = expanded_world();
+  world.num_topk = 0;
+  EXPECT_THROW((void)dispatch(world), Error);
+}
+
+/// One token on rank 0 that selects experts 1, 2, 0 and 2 of two ranks, and what they make of it, by column.
+std::vector<CombinedRank> combine_expanded(const Floats& values) {
+  DispatchWorld routing{.num_experts = 4, .num_topk = 4, .row_bytes = 0, .scale_row_bytes = 0, .ranks = {}};
+  routing.expand = true;
+  routing.ranks.resize(2);
+  routing.ranks[0] = {.num_tokens = 1,
+                      .x = {},
+                      .scales = {},
+                      .topk_idx = Ids{1, 2, 0, 2},
+                      .topk_weights = Floats{1, 2, 3, 4},
+                      .is_token_in_rank = {}};
+  const auto dispatched = dispatch(routing);
+  CombineWorld world{.dtype = DataType::kFloat32, .hidden = 1, .num_topk = 4, .ranks = {}};
+  world.ranks.resize(2);
+  world.ranks[0] = {.num_tokens = 1,
+                    .x = bytes_of(Floats{values[2], values[0]}),  // expert 0, expert 1
+                    .topk_weights = dispatched[0].recv_topk_weights,
+                    .bias_0 = {},
+                    .bias_1 = {}};
+  world.ranks[1].x = bytes_of(Floats{values[1], values[3]});
+  world.ranks[1].topk_weights = dispatched[1].recv_topk_weights;
+  return combine(world, dispatched);
+}
+
+TEST(ReferenceExpandedCombine, AddsByRankAndThenByColumn) {
+  // 2^24 + 1 is not a float32: where the 1 survives, the large values came before it and had cancelled.
+  EXPECT_THAT(values_of<float>(combine_expanded({0x1p24F, 1.0F, -0x1p24F, 0.0F})[0].combined_x), ElementsAre(1.0F));
+  EXPECT_THAT(values_of<float>(combine_expanded({0x1p24F, -0x1p24F, 1.0F, 0.0F})[0].combined_x), ElementsAre(0.0F));
+  EXPECT_THAT(values_of<float>(combine_expanded({1.0F, -0x1p24F, 0x1p24F, 0.0F})[0].combined_x), ElementsAre(0.0F));
+  EXPECT_THAT(values_of<float>(combine_expanded({0.0F, 0x1p24F, 0.0F, 1.0F})[0].combined_x), ElementsAre(0x1p24F));
+}
+
+TEST(ReferenceExpandedCombine, ReturnsEachWeightToItsColumn) {
+  EXPECT_THAT(combine_expanded({0, 0, 0, 0})[0].combined_topk_weights, ElementsAre(1, 2, 3, 4));
+}
+
 /// One token on rank 0, sent to all of `values`' ranks, each of which returns one float of `hidden` 1.
 struct OneToken {
   std::vector<DispatchedRank> dispatched;
@@ -133,6 +216,8 @@ struct OneToken {
                             .recv_topk_weights = {},
                             .recv_src_rank = {0},
                             .recv_src_idx = {0},
+                            .recv_column = {},
+                            .group_ends = {},
                             .num_tokens_per_expert = {},
                             .is_token_in_rank = {}});
       CombineRank& rank = world.ranks.emplace_back();
