@@ -33,7 +33,9 @@ struct Config {
 
 /// What one rank receives in one throughput dispatch, to size its arena.
 struct ArenaSizeArgs {
-  std::int64_t num_recv_tokens = 0;    ///< rows received by this rank (at most ranks * tokens per rank)
+  /// Rows received by this rank: at most ranks * tokens per rank; of an expanded dispatch padding included, at most
+  /// ranks * tokens per rank * top-k + local experts * (expert_alignment - 1).
+  std::int64_t num_recv_tokens = 0;
   std::int64_t row_bytes = 0;          ///< hidden * bytes per element of x
   std::int64_t num_scales = 0;         ///< scales per row
   std::int64_t scale_bytes = 4;        ///< bytes per scale
@@ -42,6 +44,8 @@ struct ArenaSizeArgs {
   int operations_in_flight = 1;        ///< how many dispatches' results are alive at once
   /// On a device, of a dispatch with num_worst_tokens: this rank's tokens * ranks. Its routes lie in the arena, too.
   std::int64_t num_routes = 0;
+  /// Of an expanded dispatch: experts of this rank. Its rows have one weight and no ids. 0: not expanded.
+  std::int64_t num_local_experts = 0;
 };
 /// Bytes of arena that hold the tensors of that dispatch, alignment included.
 /// Throws kInvalidArgument for negative fields and kCapacity if the result does not fit 64 bits.

@@ -8,11 +8,13 @@
 namespace crossdock::plan {
 
 /// Destinations of token t are entries [begin[t], begin[t + 1]), ranks ascending; entry i is row `row[i]` of the block
-/// that this rank sends to `rank[i]` (blocks keep token order).
+/// that this rank sends to `rank[i]` (blocks keep token order). Of an expanded dispatch (expert_groups.hpp) an entry is
+/// a selection, and `row[i]` a row of the receiver's tensor.
 struct RouteTable {
-  std::vector<std::int32_t> begin;  ///< [num_tokens + 1]
-  std::vector<std::int32_t> rank;   ///< [entries]
-  std::vector<std::int32_t> row;    ///< [entries]
+  std::vector<std::int32_t> begin;   ///< [num_tokens + 1]
+  std::vector<std::int32_t> rank;    ///< [entries]
+  std::vector<std::int32_t> row;     ///< [entries]
+  std::vector<std::int32_t> column;  ///< [entries] of topk_idx, of an expanded dispatch; else empty
 
   [[nodiscard]] std::int64_t num_tokens() const noexcept { return static_cast<std::int64_t>(begin.size()) - 1; }
 };

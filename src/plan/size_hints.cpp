@@ -85,17 +85,21 @@ std::size_t get_arena_size_hint(const ArenaSizeArgs& args) {
   require_not_negative("combine_row_bytes", args.combine_row_bytes);
   require_not_negative("operations_in_flight", args.operations_in_flight);
   require_not_negative("num_routes", args.num_routes);
+  require_not_negative("num_local_experts", args.num_local_experts);
 
   // One slab for each tensor; a slab of no bytes costs nothing.
   const auto slab = [rows = Bytes64::of(args.num_recv_tokens)](Bytes64 row_bytes) {
     return (rows * row_bytes).rounded_up();
   };
-  const Bytes64 topk = Bytes64::of(args.num_topk);
+  const bool is_expanded = args.num_local_experts > 0;
+  const Bytes64 topk = is_expanded ? 1 : Bytes64::of(args.num_topk);
   const Bytes64 weights = slab(topk * sizeof(float));
+  const Bytes64 ids = is_expanded ? 0 : slab(topk * sizeof(std::int64_t));
+  const Bytes64 group_ends = (Bytes64::of(args.num_local_experts) * sizeof(std::int32_t)).rounded_up();
   Bytes64 total = slab(Bytes64::of(args.row_bytes))                                     // recv_x
                   + slab(Bytes64::of(args.num_scales) * Bytes64::of(args.scale_bytes))  // recv_x_scales
-                  + slab(topk * sizeof(std::int64_t)) + weights                         // recv_topk_idx, _weights
-                  + slab(sizeof(std::int32_t));                                         // recv_src_idx
+                  + ids + weights                                                       // recv_topk_idx, _weights
+                  + slab(sizeof(std::int32_t)) + group_ends;                            // recv_src_idx, expert ends
   if (args.combine_row_bytes > 0) total = total + slab(Bytes64::of(args.combine_row_bytes)) + weights;
   // A row number, a flag and at most a word for each, and tables that grow with the ranks only.
   constexpr std::uint64_t kRouteBytes = sizeof(std::int32_t) + 1 + sizeof(std::uint64_t);

@@ -13,7 +13,7 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
 RouteTable brute_force(const std::vector<std::uint8_t>& flags, std::int64_t num_tokens, int num_ranks) {
-  RouteTable result{.begin = {0}, .rank = {}, .row = {}};
+  RouteTable result{.begin = {0}, .rank = {}, .row = {}, .column = {}};
   std::vector<std::int32_t> rows(static_cast<std::size_t>(num_ranks), 0);
   for (std::int64_t t = 0; t < num_tokens; ++t) {
     for (int rank = 0; rank < num_ranks; ++rank) {

@@ -116,6 +116,14 @@ TEST(ArenaSizeHint, CountsOperationsInFlight) {
   EXPECT_EQ(get_arena_size_hint(args), 3U * 896U);
 }
 
+TEST(ArenaSizeHint, OfAnExpandedDispatchHasNoIdsAndOneWeight) {
+  ArenaSizeArgs args = kTenRows;
+  args.num_local_experts = 40;
+  EXPECT_EQ(get_arena_size_hint(args), 256U + 128U + 128U + 128U + 256U);
+  args.combine_row_bytes = 28;
+  EXPECT_EQ(get_arena_size_hint(args), 896U + 384U + 128U);
+}
+
 TEST(ArenaSizeHint, IsNothingWithoutRows) { EXPECT_EQ(get_arena_size_hint({.row_bytes = 14336, .num_topk = 8}), 0U); }
 
 TEST(ArenaSizeHint, RefusesNegativeFields) {
@@ -126,6 +134,7 @@ TEST(ArenaSizeHint, RefusesNegativeFields) {
   EXPECT_THROW((void)get_arena_size_hint({.num_topk = -1}), Error);
   EXPECT_THROW((void)get_arena_size_hint({.combine_row_bytes = -1}), Error);
   EXPECT_THROW((void)get_arena_size_hint({.operations_in_flight = -1}), Error);
+  EXPECT_THROW((void)get_arena_size_hint({.num_local_experts = -1}), Error);
 }
 
 TEST(ArenaSizeHint, NoticesOverflow) {
