@@ -80,8 +80,8 @@ struct OperationOptions {
 };
 
 /// Input of a dispatch on a rank with N tokens, H hidden, K top-k, S scales; R ranks, E experts.
-/// N, expert_alignment, the value of num_worst_tokens and config are each rank's own, N may be 0; dtypes, H, K, S, E
-/// and what is present must be equal on all ranks.
+/// N, expert_alignment, the value of num_worst_tokens and config are each rank's own, N may be 0; dtypes, H, K, S, E,
+/// expand (then expert_alignment too) and what is present must be equal on all ranks.
 struct DispatchInput {
   Tensor x{};                        ///< [N, H], any dtype, rows contiguous (stride 1 in the last dimension)
   std::optional<Tensor> x_scales{};  ///< [N, S], any dtype, any strides
@@ -91,6 +91,9 @@ struct DispatchInput {
   std::optional<DispatchLayout> layout{};  ///< as get_dispatch_layout gives it; computed from topk_idx if absent
   int num_experts = 0;                     ///< E; 0 takes it from `layout`
   int expert_alignment = 1;                ///< returned per-expert counts are rounded up to a multiple of this, >= 1
+  /// A row for each selection instead of each token and rank, grouped by local expert (see DispatchOutput). Requires
+  /// top-k.
+  bool expand = false;
   /// Rows of the received tensors, whatever is received (as many or fewer): nothing of the result then depends on the
   /// counts. Requires top-k. Rows that are not received have top-k ids -1 and weights 0, and are else undefined.
   std::optional<std::int64_t> num_worst_tokens{};
@@ -109,13 +112,20 @@ struct CachedDispatchInput {
 
 /// M rows received, ordered by (source rank, source token); a token appears once on each rank that owns one of its
 /// experts. The tensors are slabs of the arena.
+/// Expanded: a token appears once for each of its columns that selects one of this rank's L experts. Rows are grouped
+/// by expert, ascending; a group starts at a multiple of expert_alignment, and is ordered by (source rank, source
+/// token, column). M counts the padding behind each group, too, whose rows, scales and weights are zero.
 struct DispatchOutput {
   Tensor recv_x{};                        ///< [M, H], dtype of x
   std::optional<Tensor> recv_x_scales{};  ///< [M, S], dtype of x_scales, row-major
-  std::optional<Tensor> recv_topk_idx{};  ///< dtype of topk_idx [M, K]: expert number within this rank, -1 elsewhere
-  std::optional<Tensor> recv_topk_weights{};  ///< float32 [M, K]: 0 where the id is -1
+  std::optional<Tensor> recv_topk_idx{};  ///< dtype of topk_idx [M, K]: expert number within this rank, -1 elsewhere;
+                                          ///< absent if expanded
+  std::optional<Tensor> recv_topk_weights{};  ///< float32 [M, K]: 0 where the id is -1; expanded: [M]
   /// Selections of each local expert, rounded up to expert_alignment. Empty for cached and worst-case dispatches.
   std::vector<std::int32_t> num_recv_tokens_per_expert{};
+  /// Expanded: int32 [L], where each expert's group starts plus its selections: behind its last row. Absent for cached
+  /// dispatches.
+  std::optional<Tensor> psum_num_recv_tokens_per_expert{};
   DispatchHandle handle{};
   Event event{};  ///< complete already if the call was synchronous
 };
@@ -124,7 +134,7 @@ struct CombineInput {
   Tensor x{};  ///< bfloat16 or float32 [M, H], one row per received row; rows contiguous. Read in
                ///< place if it lies in the arena (see combine_input), else staged with one copy
   DispatchHandle handle{};
-  std::optional<Tensor> topk_weights{};  ///< float32 [M, K], summed like x
+  std::optional<Tensor> topk_weights{};  ///< float32 [M, K], summed like x; expanded: [M], one for each row
   std::optional<Tensor> bias_0{};        ///< dtype of x [N, H]
   std::optional<Tensor> bias_1{};        ///< dtype of x [N, H]; requires bias_0
   std::optional<Tensor> out{};           ///< dtype of x [N, H], contiguous; allocated if absent
@@ -132,10 +142,12 @@ struct CombineInput {
 };
 
 /// combined_x[t] = round(bias_0[t] + bias_1[t] + sum over the ranks that got t, ascending, of their row for t),
-/// computed in float32 and rounded once to nearest even. A token that went nowhere gets the biases, or 0.
+/// computed in float32 and rounded once to nearest even. A token that went nowhere gets the biases, or 0. Expanded: its
+/// rows by ascending (rank, column).
 struct CombineOutput {
   Tensor combined_x{};                            ///< [N, H], dtype of x
-  std::optional<Tensor> combined_topk_weights{};  ///< float32 [N, K]: sum over the same ranks
+  std::optional<Tensor> combined_topk_weights{};  ///< float32 [N, K]: sum over the same ranks; expanded: the weight of
+                                                  ///< each column's own row, 0 if it has none
   Event event{};
 };
 

@@ -36,17 +36,19 @@ class CROSSDOCK_EXPORT DispatchHandle {
   [[nodiscard]] bool defined() const noexcept { return state_ != nullptr; }
   /// Tokens that this rank dispatched.
   [[nodiscard]] std::int64_t num_tokens() const;
-  /// Rows that this rank received (without the padding of a worst-case token count). Waits for the dispatch to end, and
-  /// throws what it ended with, as everything below but num_recv_rows() does.
+  /// Rows that this rank received (without the padding of a worst-case token count or an expanded dispatch). Waits for
+  /// the dispatch to end, and throws what it ended with, as everything below but num_recv_rows() does.
   [[nodiscard]] std::int64_t num_recv_tokens() const;
-  /// Rows of the received tensors: num_recv_tokens(), or the worst-case token count if that was asked for.
+  /// Rows of the received tensors: num_recv_tokens(), or the worst-case token count if that was asked for; expanded,
+  /// with padding.
   [[nodiscard]] std::int64_t num_recv_rows() const;
-  /// int32 [num_recv_rows()]: source token of each received row. Rows come in the order of (source rank, source token).
+  /// int32 [num_recv_rows()]: source token of each received row. Rows come in the order of (source rank, source token);
+  /// for that of expanded rows see DispatchOutput. -1 for their padding.
   [[nodiscard]] Tensor recv_src_idx() const;
   /// int32 [R, R]: [i][j] rows that ranks <= i send to rank j.
   [[nodiscard]] Tensor rank_prefix_matrix() const;
   /// The seed's matrices for that many channels (half of Config::num_sms). Computed on each call.
-  /// Throws kInvalidArgument for num_channels < 1.
+  /// Throws kInvalidArgument for num_channels < 1, kState for an expanded dispatch, whose rows they do not describe.
   [[nodiscard]] ParityMatrices parity_matrices(int num_channels) const;
 
   [[nodiscard]] const std::shared_ptr<const State>& state() const noexcept { return state_; }

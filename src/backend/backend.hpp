@@ -52,6 +52,7 @@ struct DispatchResult {
   std::optional<Tensor> recv_topk_idx;
   std::optional<Tensor> recv_topk_weights;
   std::vector<std::int32_t> num_recv_tokens_per_expert;
+  std::optional<Tensor> group_ends;  ///< int32 [L], of an expanded dispatch
 };
 
 struct CombineRequest {
@@ -59,7 +60,7 @@ struct CombineRequest {
   Completion completion = Completion::kSynchronous;
   Stream stream{};
   Tensor x;                            ///< bfloat16 or float32 [M, H], rows contiguous
-  std::optional<Tensor> topk_weights;  ///< float32 [M, K], contiguous
+  std::optional<Tensor> topk_weights;  ///< float32 [M, K], contiguous; [M, 1] of an expanded dispatch
   std::optional<Tensor> bias_0;        ///< [N, H], rows contiguous
   std::optional<Tensor> bias_1;
   Tensor out;                         ///< [N, H], contiguous

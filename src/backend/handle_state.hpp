@@ -4,12 +4,14 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include <crossdock/event.hpp>
 #include <crossdock/handle.hpp>
 #include <crossdock/tensor.hpp>
 
+#include "plan/expert_groups.hpp"
 #include "plan/route.hpp"
 
 namespace crossdock {
@@ -26,20 +28,24 @@ class DispatchHandle::State {
   std::int64_t hidden = 0;
   int num_topk = -1;  ///< -1: dispatched without top-k
   int num_experts = 0;
+  int expert_alignment = 0;  ///< of the groups of an expanded dispatch; 0: not expanded
 
   // Known when the dispatch starts.
   std::int64_t num_tokens = 0;
-  plan::RouteTable route;  ///< on the host only
-  Tensor send_rows;        ///< on other devices: int32 [N, R], row of the block sent to each rank, -1 for none
+  plan::RouteTable route;  ///< on the host only; of an expanded dispatch known with the counts
+  Tensor send_rows;  ///< on other devices: int32 [N, R], row of the block sent to each rank, -1 for none; expanded:
+                     ///< as the backend lays it out
   std::vector<std::int32_t> num_tokens_per_rank;    ///< [R]
   std::vector<std::int32_t> num_tokens_per_expert;  ///< [E]
   Tensor is_token_in_rank;                          ///< bool [N, R]
 
   // Known when the counts have been exchanged (with a worst-case token count: when the event has completed).
-  plan::CountMatrix counts;                 ///< rows from each rank to each rank
-  std::vector<std::int64_t> num_tokens_of;  ///< [R] tokens of each rank
-  std::int64_t num_recv_rows = 0;           ///< rows of the received tensors
-  Tensor recv_src_idx;                      ///< int32 [num_recv_rows]
+  plan::CountMatrix counts;                  ///< rows from each rank to each rank
+  std::optional<plan::ExpertGroups> groups;  ///< of an expanded dispatch
+  std::vector<std::int64_t> num_tokens_of;   ///< [R] tokens of each rank
+  std::int64_t num_recv_rows = 0;            ///< rows of the received tensors
+  Tensor recv_src_idx;                       ///< int32 [num_recv_rows]
+  Tensor group_ends;                         ///< of an expanded dispatch: int32 [L], behind each group's last row
 
   /// Counts that only a device knows, and only once the dispatch has ended there; see fetch_counts.
   struct Counts {
@@ -55,6 +61,11 @@ class DispatchHandle::State {
   /// A copy in host memory of a tensor of the buffer's device; empty if that is the host.
   std::function<Tensor(const Tensor&)> copy_to_host;
 
+  [[nodiscard]] bool is_expanded() const noexcept { return expert_alignment > 0; }
+  /// The row of dst's tensor from which the rows of src's route count.
+  [[nodiscard]] std::int64_t first_row(int src, int dst) const {
+    return is_expanded() ? 0 : counts.row_begin(src, dst);
+  }
   [[nodiscard]] bool is_on_device() const noexcept { return counts_on_device.defined(); }
   /// REQUIRES: !is_on_device().
   [[nodiscard]] std::int64_t num_recv_tokens() const { return counts.num_recv(rank); }

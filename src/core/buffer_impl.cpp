@@ -22,6 +22,12 @@ double microseconds_since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count();
 }
 
+/// [M] as [M, 1].
+Tensor as_column(const Tensor& tensor) {
+  const std::array shape{tensor.size(0), std::int64_t{1}};
+  return Tensor::own(tensor.owner(), tensor.data(), tensor.dtype(), shape, tensor.device());
+}
+
 }  // namespace
 
 Error Buffer::Impl::named(const std::exception& error, std::string_view operation) const {
@@ -73,7 +79,7 @@ bool Buffer::Impl::is_on_device(const DispatchHandle& handle) const noexcept {
 }
 
 bool Buffer::Impl::is_on_device(const DispatchInput& input) const noexcept {
-  return input.num_worst_tokens && backend_ && backend_->keeps_counts_on_device();
+  return input.num_worst_tokens && !input.expand && backend_ && backend_->keeps_counts_on_device();
 }
 
 void Buffer::Impl::await_start_on_device(const OperationOptions& options) {
@@ -135,6 +141,7 @@ backend::DispatchRequest Buffer::Impl::make_request(std::uint64_t epoch, const D
   state->hidden = input.x.size(1);
   state->num_topk = input.topk_idx ? static_cast<int>(input.topk_idx->size(1)) : -1;
   state->num_experts = num_experts_of(input);
+  state->expert_alignment = input.expand ? input.expert_alignment : 0;
   state->num_tokens = input.x.size(0);
   if (!is_on_device(input)) local_device_->plan(input, *state);
 
@@ -184,6 +191,7 @@ DispatchOutput Buffer::Impl::finish_dispatch(const backend::DispatchRequest& req
                         result.recv_topk_idx,
                         result.recv_topk_weights,
                         result.num_recv_tokens_per_expert,
+                        result.group_ends,
                         DispatchHandle(request.handle),
                         Event()};
   const auto finish = [this, operation, timeout, layout_us] {
@@ -236,6 +244,8 @@ backend::CombineRequest Buffer::Impl::make_request(std::uint64_t epoch, const Co
   request.wait_costs = options.wait_recv_cost_stats;
   request.x = input.x;
   request.topk_weights = input.topk_weights;
+  const bool has_expanded_weights = input.topk_weights && input.handle.state()->is_expanded();
+  if (has_expanded_weights) request.topk_weights = as_column(*input.topk_weights);
   request.bias_0 = input.bias_0;
   request.bias_1 = input.bias_1;
   if (input.config) request.num_sms = input.config->num_sms;
@@ -246,8 +256,8 @@ backend::CombineRequest Buffer::Impl::make_request(std::uint64_t epoch, const Co
                     ? *input.out
                     : allocate_combined(memory, input.x.dtype(), std::array{num_tokens, input.x.size(1)}, completion);
   if (input.topk_weights) {
-    request.out_weights =
-        allocate_combined(memory, DataType::kFloat32, std::array{num_tokens, input.topk_weights->size(1)}, completion);
+    const std::int64_t num_topk = has_expanded_weights ? input.handle.state()->num_topk : input.topk_weights->size(1);
+    request.out_weights = allocate_combined(memory, DataType::kFloat32, std::array{num_tokens, num_topk}, completion);
   }
   request.handle = input.handle.state();
   return request;

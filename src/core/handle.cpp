@@ -87,6 +87,7 @@ Tensor DispatchHandle::rank_prefix_matrix() const {
 ParityMatrices DispatchHandle::parity_matrices(int num_channels) const {
   require(num_channels >= 1, "{} channels, at least 1 is allowed", num_channels);
   const State& state = completed(state_);
+  if (state.is_expanded()) throw make_error(ErrorCode::kState, "an expanded dispatch has no parity matrices");
   const int num_ranks = state.counts.num_ranks();
   const State::Counts counts = counts_of(state);
   const Tensor src_idx = on_host(state, state.recv_src_idx);

@@ -63,6 +63,7 @@ DispatchLayout HostDevice::compute_layout(const Tensor& topk_idx, int num_expert
 }
 
 void HostDevice::plan(const DispatchInput& input, DispatchHandle::State& state) {
+  if (state.is_expanded()) return plan_expanded(input, state);
   const DispatchLayout layout = input.layout ? *input.layout : compute_layout(*input.topk_idx, state.num_experts);
   state.is_token_in_rank = layout.is_token_in_rank;
   state.route = plan::make_route_table(byte_span(layout.is_token_in_rank), state.num_tokens, topology_.num_ranks);
@@ -71,6 +72,22 @@ void HostDevice::plan(const DispatchInput& input, DispatchHandle::State& state) 
   state.num_tokens_per_rank.assign(per_rank.begin(), per_rank.end());
   const auto per_expert = int32_span(layout.num_tokens_per_expert);
   state.num_tokens_per_expert.assign(per_expert.begin(), per_expert.end());
+}
+
+void HostDevice::plan_expanded(const DispatchInput& input, DispatchHandle::State& state) {
+  // Rows follow from the ids, whatever the caller has counted.
+  const DispatchLayout layout = compute_layout(*input.topk_idx, state.num_experts);
+  state.is_token_in_rank = layout.is_token_in_rank;
+  const auto per_rank = int32_span(layout.num_tokens_per_rank);
+  state.num_tokens_per_rank.assign(per_rank.begin(), per_rank.end());
+  const auto per_expert = int32_span(layout.num_tokens_per_expert);
+  state.num_tokens_per_expert.assign(per_expert.begin(), per_expert.end());
+  if (!input.layout) return;
+  const auto given = int32_span(input.layout->num_tokens_per_expert);
+  for (std::size_t e = 0; e < given.size(); ++e) {
+    require(given[e] == per_expert[e], "num_tokens_per_expert says {} for expert {}, but topk_idx selects it {} times",
+            given[e], e, per_expert[e]);
+  }
 }
 
 }  // namespace crossdock

@@ -21,6 +21,8 @@ class HostDevice final : public backend::LocalDevice {
   [[nodiscard]] Stream communication_stream() const override { return {}; }
 
  private:
+  void plan_expanded(const DispatchInput& input, DispatchHandle::State& state);
+
   Topology topology_;
   std::shared_ptr<HostPool> pool_ = std::make_shared<HostPool>();
 };

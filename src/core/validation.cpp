@@ -88,14 +88,18 @@ void check_topk(const DispatchInput& input, const Limits& limits) {
           input.topk_weights ? "present" : "absent");
   require(input.topk_idx || input.layout, "without topk_idx the layout must be given");
   require(input.topk_idx || !input.num_worst_tokens, "num_worst_tokens needs topk_idx");
+  require(input.topk_idx || !input.expand, "expand needs topk_idx");
   if (!input.topk_idx) return;
   check_topk_idx(*input.topk_idx, num_experts_of(input), limits);
   check_matrix(*input.topk_idx, "topk_idx", input.x.size(0), limits);
   const Tensor& weights = *input.topk_weights;
   require(weights.dtype() == DataType::kFloat32, "topk_weights is {}, float32 is allowed", weights);
   check_matrix(weights, "topk_weights", input.x.size(0), limits);
-  require(weights.size(1) == input.topk_idx->size(1),
-          "topk_weights is {} but topk_idx is {}: their shapes must be equal", weights, *input.topk_idx);
+  const std::int64_t num_topk = input.topk_idx->size(1);
+  require(weights.size(1) == num_topk, "topk_weights is {} but topk_idx is {}: their shapes must be equal", weights,
+          *input.topk_idx);
+  require(!input.expand || input.x.size(0) <= std::numeric_limits<std::int32_t>::max() / num_topk,
+          "topk_idx is {}, more selections than 32-bit row numbers allow", *input.topk_idx);
   check_contiguous(weights, "topk_weights");
   if (!input.layout || limits.device.type != DeviceType::kHost) return;  // who counts looks at the ids
   if (input.topk_idx->dtype() == DataType::kInt64) {
@@ -103,6 +107,20 @@ void check_topk(const DispatchInput& input, const Limits& limits) {
   } else {
     check_id_range<std::int32_t>(*input.topk_idx, num_experts_of(input));
   }
+}
+
+void check_combine_weights(const Tensor& weights, const DispatchHandle::State& handle, const Limits& limits) {
+  require(weights.dtype() == DataType::kFloat32, "topk_weights is {}, float32 is allowed", weights);
+  if (handle.is_expanded()) {
+    require(weights.dimensions() == 1 && weights.size(0) == handle.num_recv_rows,
+            "topk_weights is {}, but of an expanded dispatch [{}] is allowed: one for each row", weights,
+            handle.num_recv_rows);
+    check_device(weights, "topk_weights", limits);
+  } else {
+    check_matrix(weights, "topk_weights", handle.num_recv_rows, limits);
+    require(weights.size(1) >= 1, "topk_weights is {}, but top-k must be at least 1", weights);
+  }
+  check_contiguous(weights, "topk_weights");
 }
 
 /// A bias, or `out`: one row per token of this rank, of the kind of x.
@@ -204,11 +222,7 @@ void check_combine(const CombineInput& input, const Limits& limits) {
   const std::int64_t rows = input.handle.num_recv_rows();
   require(input.x.size(0) == rows, "x has {} rows, but the dispatch returned {}", input.x.size(0), rows);
   if (input.topk_weights) {
-    require(input.topk_weights->dtype() == DataType::kFloat32, "topk_weights is {}, float32 is allowed",
-            *input.topk_weights);
-    check_matrix(*input.topk_weights, "topk_weights", rows, limits);
-    require(input.topk_weights->size(1) >= 1, "topk_weights is {}, but top-k must be at least 1", *input.topk_weights);
-    check_contiguous(*input.topk_weights, "topk_weights");
+    check_combine_weights(*input.topk_weights, *input.handle.state(), limits);
   }
   require(input.bias_0.has_value() || !input.bias_1.has_value(), "bias_1 without bias_0");
   if (input.bias_0) check_like_x(*input.bias_0, "bias_0", input, limits);

@@ -74,9 +74,9 @@ struct CombinedRank {
 };
 
 /// Sums in float32: starts from +0, adds bias_0, then bias_1, then the contributions in ascending rank, and rounds
-/// once. A token that went nowhere gets the biases, or +0. Weights are summed likewise, without biases. Expanded: a rank
-/// has a contribution for each selection, added by ascending column; its weight goes to that column. A NaN result is the
-/// canonical quiet NaN. Throws kInvalidArgument for a dtype that is neither bfloat16 nor float32.
+/// once. A token that went nowhere gets the biases, or +0. Weights are summed likewise, without biases. Expanded: a
+/// rank has a contribution for each selection, added by ascending column; its weight goes to that column. A NaN result
+/// is the canonical quiet NaN. Throws kInvalidArgument for a dtype that is neither bfloat16 nor float32.
 [[nodiscard]] std::vector<CombinedRank> combine(const CombineWorld& world,
                                                 const std::vector<DispatchedRank>& dispatched);
 

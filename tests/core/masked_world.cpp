@@ -39,16 +39,20 @@ void mask_combine(CombinePart& part, const RandomWorld& world, const std::vector
       rank = {};
       continue;
     }
-    const auto rows = static_cast<std::size_t>(world.routed[r].num_recv_tokens);
+    const std::size_t rows = world.expected[r].recv_src_rank.size();
     if (part.source == CombineSource::kReceived) rank.x = world.expected[r].recv_x;
     rank.x.resize(rows * part.x.row_bytes());
-    rank.topk_weights.resize(rows * static_cast<std::size_t>(part.world.num_topk));
+    const auto columns = static_cast<std::size_t>(part.world.num_topk);
+    rank.topk_weights.resize(rows * (world.expand ? std::min<std::size_t>(columns, 1) : columns));
   }
-  part.expected = reference::combine(part.world, world.routed);
+  part.expected = reference::combine(part.world, world.expected);
 }
 
 DispatchWorld without_topk(const RandomWorld& world) {
   DispatchWorld result = world.routing;
+  result.expand = world.expand;
+  result.expert_alignment = world.expert_alignment;
+  if (world.expand) return result;
   result.num_topk = 0;
   for (std::size_t rank = 0; rank < result.ranks.size(); ++rank) {
     result.ranks[rank].is_token_in_rank = world.routed[rank].is_token_in_rank;
@@ -62,7 +66,8 @@ RandomWorld masked_world(const RandomWorld& world, const std::vector<int>& maske
   RandomWorld result = world;
   mask_world(result.routing, masked);
   result.routed = reference::dispatch(result.routing);
-  result.expected = world.with_topk ? result.routed : reference::dispatch(without_topk(result));
+  const bool is_plain = world.with_topk && !world.expand;
+  result.expected = is_plain ? result.routed : reference::dispatch(without_topk(result));
   if (result.cached) {
     mask_world(result.cached->world, masked);
     result.cached->expected = reference::dispatch(result.cached->world);

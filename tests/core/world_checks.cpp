@@ -1,6 +1,7 @@
 #include "core/world_checks.hpp"
 
 #include <algorithm>
+#include <array>
 #include <span>
 
 #include "plan/parity.hpp"
@@ -12,6 +13,13 @@ namespace {
 template <typename T>
 std::span<const std::byte> bytes_of(const std::vector<T>& values) {
   return std::as_bytes(std::span(values));
+}
+
+/// [n] as [n, 1].
+Tensor as_column(const Tensor& tensor) {
+  if (tensor.dimensions() != 1) return tensor;  // which then is a difference
+  const std::array shape{tensor.size(0), std::int64_t{1}};
+  return Tensor::own(tensor.owner(), tensor.data(), tensor.dtype(), shape, tensor.device());
 }
 
 }  // namespace
@@ -30,7 +38,7 @@ void WorldChecks::check(const DispatchLayout& layout) {
     if (id >= 0) ++per_expert[static_cast<std::size_t>(id)];
   }
   std::vector<std::int32_t> per_rank;
-  for (int dst = 0; dst < world_.num_ranks(); ++dst) per_rank.push_back(expected_counts().at(rank_, dst));
+  for (int dst = 0; dst < world_.num_ranks(); ++dst) per_rank.push_back(counts_of(world_.routed).at(rank_, dst));
   check_values("num_tokens_per_expert", layout.num_tokens_per_expert, per_expert);
   check_values("num_tokens_per_rank", layout.num_tokens_per_rank, per_rank);
   differences_.compare("presence of num_tokens_per_node", layout.num_tokens_per_node.has_value(), false);
@@ -49,6 +57,11 @@ void WorldChecks::check(const DispatchOutput& output) {
     }
   }
   differences_.compare("num_recv_tokens_per_expert", output.num_recv_tokens_per_expert, counts);
+  differences_.compare("presence of psum_num_recv_tokens_per_expert",
+                       output.psum_num_recv_tokens_per_expert.has_value(), world_.expand);
+  if (output.psum_num_recv_tokens_per_expert) {
+    check_values("psum_num_recv_tokens_per_expert", *output.psum_num_recv_tokens_per_expert, expected_.group_ends);
+  }
 }
 
 void WorldChecks::check_scales(const DispatchOutput& output, const MatrixShape& shape,
@@ -60,26 +73,31 @@ void WorldChecks::check_scales(const DispatchOutput& output, const MatrixShape& 
 
 /// Rows of a worst-case dispatch that were not received have ids -1 and weights 0.
 void WorldChecks::check_topk(const DispatchOutput& output) {
-  differences_.compare("presence of recv_topk_idx", output.recv_topk_idx.has_value(), world_.with_topk);
+  const bool has_ids = world_.with_topk && !world_.expand;
+  differences_.compare("presence of recv_topk_idx", output.recv_topk_idx.has_value(), has_ids);
   differences_.compare("presence of recv_topk_weights", output.recv_topk_weights.has_value(), world_.with_topk);
-  if (!output.recv_topk_idx || !output.recv_topk_weights) return;
-  const std::int64_t num_topk = world_.routing.num_topk;
+  if (!output.recv_topk_weights) return;
+  const std::int64_t num_topk = world_.expand ? 1 : world_.routing.num_topk;
   const auto size = static_cast<std::size_t>(num_rows() * num_topk);
-  std::vector<std::int64_t> ids = expected_.recv_topk_idx;
-  ids.resize(size, -1);
   std::vector<float> weights = expected_.recv_topk_weights;
   weights.resize(size, 0.0F);
+  const Tensor received = world_.expand ? as_column(*output.recv_topk_weights) : *output.recv_topk_weights;
+  differences_.compare_rows("recv_topk_weights", received, {DataType::kFloat32, num_topk}, num_rows(),
+                            bytes_of(weights));
+  if (!output.recv_topk_idx) return;
+  std::vector<std::int64_t> ids = expected_.recv_topk_idx;
+  ids.resize(size, -1);
   const std::vector<std::int32_t> narrow_ids(ids.begin(), ids.end());
   differences_.compare_rows("recv_topk_idx", *output.recv_topk_idx, {world_.id_dtype, num_topk}, num_rows(),
                             world_.id_dtype == DataType::kInt64 ? bytes_of(ids) : bytes_of(narrow_ids));
-  differences_.compare_rows("recv_topk_weights", *output.recv_topk_weights, {DataType::kFloat32, num_topk}, num_rows(),
-                            bytes_of(weights));
 }
 
-plan::CountMatrix WorldChecks::expected_counts() const {
+plan::CountMatrix WorldChecks::counts_of(const std::vector<reference::DispatchedRank>& ranks) const {
   plan::CountMatrix counts(world_.num_ranks());
   for (int dst = 0; dst < world_.num_ranks(); ++dst) {
-    for (const int src : world_.routed[static_cast<std::size_t>(dst)].recv_src_rank) ++counts.at(src, dst);
+    for (const int src : ranks[static_cast<std::size_t>(dst)].recv_src_rank) {
+      if (src >= 0) ++counts.at(src, dst);
+    }
   }
   return counts;
 }
@@ -89,21 +107,25 @@ void WorldChecks::check(const DispatchHandle& handle, int num_channels) {
   differences_.compare("num_recv_tokens", handle.num_recv_tokens(), expected_.num_recv_tokens);
   differences_.compare("num_recv_rows", handle.num_recv_rows(), num_rows());
   differences_.compare("rows of recv_src_idx", handle.recv_src_idx().size(0), num_rows());
-  check_values("recv_src_idx", handle.recv_src_idx().first(expected_.num_recv_tokens), expected_.recv_src_idx);
-  const std::vector<std::int32_t> rank_prefix = plan::rank_prefix_matrix(expected_counts());
-  check_values("rank_prefix_matrix", handle.rank_prefix_matrix(), rank_prefix);
+  std::vector<std::int32_t> sources = expected_.recv_src_idx;
+  if (world_.expand) sources.resize(static_cast<std::size_t>(num_rows()), -1);
+  check_values("recv_src_idx", handle.recv_src_idx().first(static_cast<std::int64_t>(sources.size())), sources);
+  check_values("rank_prefix_matrix", handle.rank_prefix_matrix(), plan::rank_prefix_matrix(counts_of(world_.expected)));
+  if (!world_.expand) check_parity(handle, num_channels);
+}
 
+void WorldChecks::check_parity(const DispatchHandle& handle, int num_channels) {
+  const plan::CountMatrix counts = counts_of(world_.expected);
   const int num_ranks = world_.num_ranks();
   const ParityMatrices matrices = handle.parity_matrices(num_channels);
   const auto route = plan::make_route_table(routed_.is_token_in_rank, input_.num_tokens, num_ranks);
   std::vector<std::int64_t> num_tokens;
   for (const reference::DispatchRank& rank : world_.routing.ranks) num_tokens.push_back(rank.num_tokens);
-  check_values("parity rank_prefix_matrix", matrices.rank_prefix_matrix, rank_prefix);
+  check_values("parity rank_prefix_matrix", matrices.rank_prefix_matrix, plan::rank_prefix_matrix(counts));
   check_values("parity channel_prefix_matrix", matrices.channel_prefix_matrix,
                plan::channel_prefix_matrix(route, num_ranks, num_channels));
-  check_values(
-      "parity recv_channel_prefix_matrix", matrices.recv_channel_prefix_matrix,
-      plan::recv_channel_prefix_matrix(expected_.recv_src_idx, expected_counts(), rank_, num_tokens, num_channels));
+  check_values("parity recv_channel_prefix_matrix", matrices.recv_channel_prefix_matrix,
+               plan::recv_channel_prefix_matrix(expected_.recv_src_idx, counts, rank_, num_tokens, num_channels));
   check_values("parity recv_src_idx", matrices.recv_src_idx.first(expected_.num_recv_tokens), expected_.recv_src_idx);
   check_values("parity send_head", matrices.send_head, plan::send_head(route, num_ranks, num_channels));
   check_flags(matrices.is_token_in_rank);
@@ -117,6 +139,8 @@ void WorldChecks::check_cached(const DispatchOutput& output) {
   differences_.compare("presence of cached recv_topk_idx", output.recv_topk_idx.has_value(), false);
   differences_.compare("presence of cached recv_topk_weights", output.recv_topk_weights.has_value(), false);
   differences_.compare("cached num_recv_tokens_per_expert", output.num_recv_tokens_per_expert, {});
+  differences_.compare("presence of cached psum_num_recv_tokens_per_expert",
+                       output.psum_num_recv_tokens_per_expert.has_value(), false);
 }
 
 void WorldChecks::check_combine_input(const Tensor& tensor) {

@@ -29,7 +29,9 @@ class WorldChecks {
 
  private:
   [[nodiscard]] std::int64_t num_rows() const { return world_.num_recv_rows(rank_); }
-  [[nodiscard]] plan::CountMatrix expected_counts() const;
+  /// Rows from each rank to each rank.
+  [[nodiscard]] plan::CountMatrix counts_of(const std::vector<reference::DispatchedRank>& ranks) const;
+  void check_parity(const DispatchHandle& handle, int num_channels);
   void check_topk(const DispatchOutput& output);
   void check_scales(const DispatchOutput& output, const MatrixShape& shape, const std::vector<std::byte>& expected);
   void check_flags(const Tensor& is_token_in_rank);

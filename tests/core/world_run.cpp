@@ -104,6 +104,7 @@ class RankRun {
     if (!world_.with_topk || draw_.chance(50)) input.layout = make_layout();
     if (!input.layout || draw_.chance(50)) input.num_experts = world_.num_experts;
     input.expert_alignment = world_.expert_alignment;
+    input.expand = world_.expand;
     input.num_worst_tokens = world_.num_worst_tokens;
     if (draw_.chance(10)) input.config = get_dispatch_config(buffer_.num_ranks());
     return buffer_.dispatch(input, draw_options());
@@ -141,9 +142,11 @@ class RankRun {
     input.x = make_combine_x(handle, received);
     input.handle = handle;
     if (part.world.num_topk > 0) {
+      const std::int64_t columns = world_.expand ? 1 : part.world.num_topk;
       std::vector<float> weights = rank.topk_weights;
-      weights.resize(static_cast<std::size_t>(handle.num_recv_rows() * part.world.num_topk), 1e30F);
-      input.topk_weights = place_.place(make_matrix<float>(DataType::kFloat32, part.world.num_topk, weights));
+      weights.resize(static_cast<std::size_t>(handle.num_recv_rows() * columns), 1e30F);
+      const Tensor matrix = place_.place(make_matrix<float>(DataType::kFloat32, columns, weights));
+      input.topk_weights = world_.expand ? as_vector(matrix) : matrix;
     }
     if (has_bias(&CombineRank::bias_0)) input.bias_0 = make_x(part.x, rank.bias_0);
     if (has_bias(&CombineRank::bias_1)) input.bias_1 = make_x(part.x, rank.bias_1);

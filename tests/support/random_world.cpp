@@ -111,9 +111,27 @@ void draw_ranks(Draw& draw, reference::DispatchWorld& world, const MatrixShape& 
   }
 }
 
-/// The same rows without top-k, each token to where it went with it.
+/// Makes it a world of expanded dispatches, if what they receive is not too much for the arenas.
+void expand(RandomWorld& world, bool is_large) {
+  reference::DispatchWorld expanded = world.routing;
+  expanded.expand = true;
+  expanded.expert_alignment = world.expert_alignment;
+  std::vector<reference::DispatchedRank> expected = reference::dispatch(expanded);
+  constexpr std::size_t kMostRows = 400;
+  constexpr std::size_t kMostLargeWorldRows = 600;
+  const std::size_t most_rows = is_large ? kMostLargeWorldRows : kMostRows;
+  const auto is_small = [&](const reference::DispatchedRank& rank) { return rank.recv_src_rank.size() <= most_rows; };
+  if (!std::ranges::all_of(expected, is_small)) return;
+  world.expand = true;
+  world.expected = std::move(expected);
+}
+
+/// The same rows without top-k, each token to where it went with it. Expanded dispatches look at ids.
 reference::DispatchWorld without_topk(const RandomWorld& world) {
   reference::DispatchWorld result = world.routing;
+  result.expand = world.expand;
+  result.expert_alignment = world.expert_alignment;
+  if (world.expand) return result;
   result.num_topk = 0;
   for (std::size_t rank = 0; rank < result.ranks.size(); ++rank) {
     result.ranks[rank].topk_idx.clear();
@@ -161,26 +179,29 @@ CombinePart draw_combine(Draw& draw, const RandomWorld& world, bool is_large) {
   for (std::size_t r = 0; r < world.routed.size(); ++r) {
     reference::CombineRank& rank = part.world.ranks.emplace_back();
     rank.num_tokens = world.routing.ranks[r].num_tokens;
-    const std::int64_t rows = world.routed[r].num_recv_tokens;
+    const auto rows = static_cast<std::int64_t>(world.expected[r].recv_src_rank.size());
     rank.x = part.source == CombineSource::kReceived ? world.expected[r].recv_x : draw_rows(rows);
     if (num_biases >= 1) rank.bias_0 = draw_rows(rank.num_tokens);
     if (num_biases >= 2) rank.bias_1 = draw_rows(rank.num_tokens);
-    rank.topk_weights = draw_floats(draw, static_cast<std::size_t>(rows * part.world.num_topk), any_bits);
+    const std::int64_t columns = world.expand ? std::min(part.world.num_topk, 1) : part.world.num_topk;
+    rank.topk_weights = draw_floats(draw, static_cast<std::size_t>(rows * columns), any_bits);
   }
-  part.expected = reference::combine(part.world, world.routed);
+  part.expected = reference::combine(part.world, world.expected);
   return part;
 }
 
 }  // namespace
 
 std::int64_t RandomWorld::num_recv_rows(int rank) const {
-  return num_worst_tokens.value_or(routed[static_cast<std::size_t>(rank)].num_recv_tokens);
+  return num_worst_tokens.value_or(
+      static_cast<std::int64_t>(expected[static_cast<std::size_t>(rank)].recv_src_rank.size()));
 }
 
 std::string RandomWorld::description() const {
   std::string text =
       fmt::format("seed {}: {} ranks, {} experts, x {} x {}, {} scales, top-{}{}", seed, num_ranks(), num_experts,
                   name_of(x.dtype), x.columns, scales.columns, routing.num_topk, with_topk ? "" : " (not dispatched)");
+  if (expand) text += fmt::format(", expanded with alignment {}", expert_alignment);
   if (num_worst_tokens) text += fmt::format(", worst case {}", *num_worst_tokens);
   if (cached) text += fmt::format(", cached x {} x {}", name_of(cached->x.dtype), cached->x.columns);
   if (combine) text += fmt::format(", combine x {} x {}", name_of(combine->x.dtype), combine->x.columns);
@@ -215,10 +236,13 @@ RandomWorld make_random_world(std::uint64_t seed) {
   draw_ranks(draw, world.routing, world.x, world.scales, is_large);
   world.routed = reference::dispatch(world.routing);
   world.expected = world.with_topk ? world.routed : reference::dispatch(without_topk(world));
+  if (world.with_topk && Draw(seed + 0x3C6EF372FE94F82AU).chance(50)) expand(world, is_large);
 
   if (world.with_topk && draw.chance(20)) {
     std::int64_t most = 0;
-    for (const auto& rank : world.routed) most = std::max(most, rank.num_recv_tokens);
+    for (const auto& rank : world.expected) {
+      most = std::max(most, static_cast<std::int64_t>(rank.recv_src_rank.size()));
+    }
     world.num_worst_tokens = most + (draw.chance(30) ? 0 : draw.between(0, 50));
   }
   if (draw.chance(25)) world.cached = draw_cached(draw, world, is_large);

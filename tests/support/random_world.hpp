@@ -51,6 +51,7 @@ struct RandomWorld {
   bool with_topk = true;
   int num_experts = 1;
   int expert_alignment = 1;
+  bool expand = false;
   int num_dispatches = 1;  ///< handles alive at once
   std::optional<std::int64_t> num_worst_tokens;
   reference::DispatchWorld routing;                 ///< with ids and weights even if the dispatch goes without top-k

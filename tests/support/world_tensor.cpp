@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <array>
 #include <cstring>
 #include <memory>
 
@@ -44,6 +45,11 @@ Tensor make_rows(const MatrixShape& shape, std::span<const std::byte> rows, RowP
   }
   const std::int64_t extents[] = {num_rows, shape.columns};
   return Tensor::own(memory, first, shape.dtype, extents).with_strides({strides.row, strides.column});
+}
+
+Tensor as_vector(const Tensor& tensor) {
+  const std::array shape{tensor.size(0)};
+  return Tensor::own(tensor.owner(), tensor.data(), tensor.dtype(), shape, tensor.device());
 }
 
 void TensorPlace::write(const Tensor& tensor, std::span<const std::byte> bytes) const {

@@ -28,6 +28,9 @@ template <typename T>
   return make_rows({dtype, columns}, std::as_bytes(values));
 }
 
+/// [n, 1] as [n].
+[[nodiscard]] Tensor as_vector(const Tensor& tensor);
+
 /// Where a buffer's tensors live. This one: in host memory, where tests make them.
 class TensorPlace {
  public:

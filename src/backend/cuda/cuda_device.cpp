@@ -96,6 +96,7 @@ DispatchLayout CudaDevice::compute_layout(const Tensor& topk_idx, int num_expert
 }
 
 void CudaDevice::plan(const DispatchInput& input, DispatchHandle::State& state) {
+  if (state.is_expanded()) throw make_error(ErrorCode::kUnsupported, "expanded dispatches on a CUDA device");
   const DeviceGuard guard(stream_->device().index);
   state.copy_to_host = [stream = stream_](const Tensor& tensor) {
     const DeviceGuard own_device(stream->device().index);

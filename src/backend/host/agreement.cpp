@@ -61,6 +61,9 @@ constexpr Field kFields[] = {
     {"top-k", [](const Announcement& a) { return describe_optional(a.num_topk); }},
     {"the dtype of topk_idx", [](const Announcement& a) { return describe_dtype(a.topk_dtype); }},
     {"the number of experts", [](const Announcement& a) { return std::to_string(a.num_experts); }},
+    {"expand", [](const Announcement& a) { return describe_flag(a.expert_alignment > 0 ? 1 : 0); }},
+    {"the expert_alignment of an expanded dispatch",
+     [](const Announcement& a) { return std::to_string(a.expert_alignment); }},
     {"num_worst_tokens", [](const Announcement& a) { return describe_flag(a.has_worst_tokens); }},
     {"topk_weights", [](const Announcement& a) { return describe_flag(a.has_weights); }},
     {"num_max_dispatch_tokens_per_rank", [](const Announcement& a) { return std::to_string(a.max_tokens); }},
@@ -71,7 +74,8 @@ constexpr Field kFields[] = {
 bool is_equal(const Announcement& a, const Announcement& b) {
   return a.kind == b.kind && a.dtype == b.dtype && a.hidden == b.hidden && a.scale_dtype == b.scale_dtype &&
          a.num_scales == b.num_scales && a.num_topk == b.num_topk && a.topk_dtype == b.topk_dtype &&
-         a.num_experts == b.num_experts && a.has_worst_tokens == b.has_worst_tokens && a.has_weights == b.has_weights &&
+         a.num_experts == b.num_experts && a.expert_alignment == b.expert_alignment &&
+         a.has_worst_tokens == b.has_worst_tokens && a.has_weights == b.has_weights &&
          a.handle_epoch == b.handle_epoch && a.max_tokens == b.max_tokens && a.row_format == b.row_format;
 }
 

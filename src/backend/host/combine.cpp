@@ -1,5 +1,6 @@
 #include "backend/host/combine.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <vector>
@@ -125,7 +126,24 @@ void Combine::await_announcements(const Deadline& deadline) {
 
 void Combine::reduce(const Deadline& /*deadline*/) {
   reduce_rows();
-  if (request_.topk_weights) reduce_weights();
+  if (!request_.topk_weights) return;
+  request_.handle->is_expanded() ? return_weights() : reduce_weights();
+}
+
+/// Of an expanded dispatch: each column gets the weight of its own row.
+void Combine::return_weights() const {
+  const auto num_topk = static_cast<std::size_t>(request_.out_weights->size(1));
+  const plan::RouteTable& rows = route();
+  auto* out = request_.out_weights->data_as<float>();
+  std::fill_n(out, request_.out_weights->num_elements(), 0.0F);
+  for (std::size_t token = 0; token < static_cast<std::size_t>(rows.num_tokens()); ++token, out += num_topk) {
+    for (auto i = static_cast<std::size_t>(rows.begin[token]); i < static_cast<std::size_t>(rows.begin[token + 1]);
+         ++i) {
+      const std::byte* base = group_.windows.data(rows.rank[i]) + contribution(rows.rank[i]).weights_offset;
+      const float weight = reinterpret_cast<const float*>(base)[rows.row[i]];
+      out[rows.column[i]] = with_canonical_nan(0.0F + weight);
+    }
+  }
 }
 
 void Combine::reduce_rows() const {
@@ -137,7 +155,7 @@ void Combine::reduce_rows() const {
     const Contribution& a = contribution(r);
     strides[rank] = a.x_stride;
     sources[rank] = group_.windows.data(r) + a.x_offset +
-                    static_cast<std::size_t>(request_.handle->counts.row_begin(group_.rank(), r)) * a.x_stride;
+                    static_cast<std::size_t>(request_.handle->first_row(group_.rank(), r)) * a.x_stride;
   }
   ReduceArgs args;
   args.route = &route();

@@ -49,6 +49,7 @@ class Combine {
   [[nodiscard]] Buffer::PhaseTimes run_phases(const Deadline& deadline);
   void reduce_rows() const;
   void reduce_weights() const;
+  void return_weights() const;
 
   Group& group_;
   const backend::CombineRequest& request_;

@@ -119,6 +119,7 @@ void Dispatch::write_announcement() {
     return;
   }
   a.num_experts = handle_.num_experts;
+  a.expert_alignment = handle_.expert_alignment;
   a.has_worst_tokens = is_worst_case() ? 1 : 0;
   a.num_worst_tokens = request_.num_worst_tokens.value_or(-1);
   const WindowLayout& layout = group_->windows.layout;
@@ -135,6 +136,7 @@ void Dispatch::exchange_counts(const Deadline& deadline) {
     if (!request_.is_cached()) read_counts();
     if (!excluded_.empty()) leave_out_excluded();
     if (!request_.is_cached()) check_worst_case();
+    if (!request_.is_cached() && handle_.is_expanded()) route_selections();
     group_->signals.check_records(request_.epoch, kName);
     if (request_.statistics) add_statistics();
   } catch (const Error&) {
@@ -167,6 +169,7 @@ void Dispatch::read_counts() {
     std::ranges::copy(layout.rank_counts(slot), request_.new_handle->counts.row(src).begin());
     request_.new_handle->num_tokens_of[static_cast<std::size_t>(src)] = slot.announcement.num_tokens;
   }
+  if (handle_.is_expanded()) read_groups();
   if (!is_worst_case()) count_experts();
 }
 
@@ -201,7 +204,7 @@ void Dispatch::check_worst_case() const {
   for (int rank = 0; rank < group_->num_ranks(); ++rank) {
     if (!takes_part(rank)) continue;
     const std::int64_t allowed = group_->windows.slot(rank, request_.epoch).announcement.num_worst_tokens;
-    const std::int64_t received = handle_.counts.num_recv(rank);
+    const std::int64_t received = num_rows_of(rank);
     if (received <= allowed) continue;
     Error error =
         make_error(ErrorCode::kCapacity, "dispatch: rank {} would receive {} tokens, but num_worst_tokens is {} there",
@@ -216,11 +219,16 @@ void Dispatch::allocate_results(std::int64_t num_rows) {
   };
   result_.recv_x = rows_of(request_.x.dtype(), request_.x.size(1));
   if (request_.x_scales) result_.recv_x_scales = rows_of(request_.x_scales->dtype(), request_.x_scales->size(1));
-  if (request_.topk_idx) {
+  if (request_.topk_idx && !handle_.is_expanded()) {
     result_.recv_topk_idx = rows_of(request_.topk_idx->dtype(), request_.topk_idx->size(1));
     result_.recv_topk_weights = rows_of(DataType::kFloat32, request_.topk_idx->size(1));
   }
   if (request_.is_cached()) return;
+  if (handle_.is_expanded()) {
+    result_.recv_topk_weights = group_->allocate(DataType::kFloat32, std::array{num_rows});
+    result_.group_ends = group_->allocate(DataType::kInt32, std::array{std::int64_t{experts_.count(group_->rank())}});
+    request_.new_handle->group_ends = *result_.group_ends;
+  }
   recv_src_idx_ = group_->allocate(DataType::kInt32, std::array{num_rows});
   request_.new_handle->recv_src_idx = recv_src_idx_;
   request_.new_handle->num_recv_rows = num_rows;
@@ -230,10 +238,8 @@ void Dispatch::write_placement() {
   Placement placement;
   placement.x = group_->offset_of(result_.recv_x);
   if (result_.recv_x_scales) placement.scales = group_->offset_of(*result_.recv_x_scales);
-  if (result_.recv_topk_idx) {
-    placement.topk_idx = group_->offset_of(*result_.recv_topk_idx);
-    placement.topk_weights = group_->offset_of(*result_.recv_topk_weights);
-  }
+  if (result_.recv_topk_idx) placement.topk_idx = group_->offset_of(*result_.recv_topk_idx);
+  if (result_.recv_topk_weights) placement.topk_weights = group_->offset_of(*result_.recv_topk_weights);
   if (!request_.is_cached()) placement.src_idx = group_->offset_of(recv_src_idx_);
   group_->own_slot(request_.epoch).placement = placement;
 }
@@ -241,12 +247,12 @@ void Dispatch::write_placement() {
 void Dispatch::place(const Deadline& deadline) {
   const std::size_t free_before = group_->arena->bytes_free();
   try {
-    allocate_results(request_.is_cached() ? handle_.num_recv_rows : handle_.num_recv_tokens());
+    allocate_results(num_result_rows());
     write_placement();
   } catch (const Error&) {
     result_ = {};
     recv_src_idx_ = {};
-    if (!request_.is_cached()) request_.new_handle->recv_src_idx = {};
+    if (!request_.is_cached()) request_.new_handle->recv_src_idx = request_.new_handle->group_ends = {};
     Placement none;
     // What is free may be in pieces: then the arena must be larger by all that comes.
     const std::size_t in_use = group_->arena->bytes_total() - free_before;
@@ -266,14 +272,18 @@ void Dispatch::place(const Deadline& deadline) {
 }
 
 std::size_t Dispatch::bytes_received() const {
-  const auto rows = static_cast<std::size_t>(request_.is_cached() ? handle_.num_recv_rows : handle_.num_recv_tokens());
-  const auto slab = [&](std::size_t row) {
-    return (rows * row + Arena::kSlabAlignment - 1) / Arena::kSlabAlignment * Arena::kSlabAlignment;
+  const auto rows = static_cast<std::size_t>(num_result_rows());
+  const auto rounded_up = [](std::size_t bytes) {
+    return (bytes + Arena::kSlabAlignment - 1) / Arena::kSlabAlignment * Arena::kSlabAlignment;
   };
+  const auto slab = [&](std::size_t row) { return rounded_up(rows * row); };
   std::size_t bytes = slab(row_bytes());
   if (request_.x_scales)
     bytes += slab(static_cast<std::size_t>(request_.x_scales->size(1)) * size_of(request_.x_scales->dtype()));
-  if (request_.topk_idx) {
+  if (request_.topk_idx && handle_.is_expanded()) {
+    bytes += slab(sizeof(float)) +
+             rounded_up(static_cast<std::size_t>(experts_.count(group_->rank())) * sizeof(std::int32_t));
+  } else if (request_.topk_idx) {
     const auto num_topk = static_cast<std::size_t>(request_.topk_idx->size(1));
     bytes += slab(num_topk * size_of(request_.topk_idx->dtype())) + slab(num_topk * sizeof(float));
   }
@@ -289,7 +299,7 @@ void Dispatch::check_places() const {
     Error error = make_error(ErrorCode::kCapacity,
                              "dispatch: the arena of rank {} has no room for what it would receive ({} rows); "
                              "BufferOptions::arena_bytes of {} there would do (tensors that are alive now included)",
-                             rank, handle_.counts.num_recv(rank), needed);
+                             rank, num_rows_of(rank), needed);
     throw error.with_rank(rank);
   }
 }
@@ -297,19 +307,16 @@ void Dispatch::check_places() const {
 void Dispatch::send(const Deadline& /*deadline*/) {
   send_rows();
   send_extras();
-  if (request_.is_cached() && !excluded_.empty()) clear_absent_rows();
+  // The rows of excluded ranks keep their places in the result of a cached dispatch.
+  for_each_absent([this](std::int64_t begin, std::int64_t count) { clear_rows(begin, count); });
+  if (handle_.is_expanded()) finish_groups();
 }
 
-/// The rows of excluded ranks keep their places in the result of a cached dispatch.
-void Dispatch::clear_absent_rows() const {
+void Dispatch::clear_rows(std::int64_t begin, std::int64_t count) const {
   const auto clear = [&](const Tensor& tensor) {
     const std::size_t bytes = static_cast<std::size_t>(tensor.size(1)) * size_of(tensor.dtype());
-    for (int src = 0; src < group_->num_ranks(); ++src) {
-      if (takes_part(src)) continue;
-      const auto begin = static_cast<std::size_t>(handle_.counts.row_begin(src, group_->rank()));
-      const auto rows = static_cast<std::size_t>(handle_.counts.at(src, group_->rank()));
-      if (rows * bytes > 0) std::memset(tensor.data_as<std::byte>() + begin * bytes, 0, rows * bytes);
-    }
+    const std::size_t cleared = static_cast<std::size_t>(count) * bytes;
+    if (cleared > 0) std::memset(tensor.data_as<std::byte>() + static_cast<std::size_t>(begin) * bytes, 0, cleared);
   };
   clear(result_.recv_x);
   if (result_.recv_x_scales) clear(*result_.recv_x_scales);
@@ -322,7 +329,7 @@ void Dispatch::send_rows() const {
     const Placement& placement = placements_[static_cast<std::size_t>(dst)];
     blocks[static_cast<std::size_t>(dst)] =
         group_->windows.data(dst) + placement.x +
-        static_cast<std::size_t>(handle_.counts.row_begin(group_->rank(), dst)) * row_bytes();
+        static_cast<std::size_t>(handle_.first_row(group_->rank(), dst)) * row_bytes();
   }
   MulticastArgs args;
   args.route = &route();
@@ -348,6 +355,9 @@ void Dispatch::send_extras() const {
 }
 
 void Dispatch::fill_unused_rows() {
+  if (handle_.is_expanded()) {
+    return fill_padding(num_rows_of(group_->rank()), *request_.num_worst_tokens);
+  }
   const auto num_topk = result_.recv_topk_idx->size(1);
   const std::int64_t used = handle_.num_recv_tokens() * num_topk;
   const std::int64_t all = *request_.num_worst_tokens * num_topk;

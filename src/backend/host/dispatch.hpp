@@ -29,6 +29,11 @@ class Dispatch : public backend::DispatchOperation {
   virtual void send(const Deadline& deadline);
   /// Ids and weights of the rows of a worst-case result that nobody sends.
   virtual void fill_unused_rows();
+  /// Finds the rows that this rank sends in an expanded dispatch, whose groups are known.
+  virtual void route_selections();
+  /// Calls body(first row, number of rows) for the rows of a cached result that come from excluded ranks.
+  template <class Body>
+  void for_each_absent(const Body& body) const;
   [[nodiscard]] std::size_t row_bytes() const;
   [[nodiscard]] Group& group() const noexcept { return *group_; }
   [[nodiscard]] const backend::DispatchRequest& request() const noexcept { return request_; }
@@ -55,6 +60,13 @@ class Dispatch : public backend::DispatchOperation {
   /// After an error: others may be writing rows here.
   void keep_slabs(const Error& error);
   void read_counts();
+  /// Of an expanded dispatch.
+  void read_groups();
+  /// Rows that a rank receives in a dispatch without a worst case.
+  [[nodiscard]] std::int64_t num_rows_of(int rank) const;
+  [[nodiscard]] std::int64_t num_result_rows() const {
+    return request_.is_cached() ? handle_.num_recv_rows : num_rows_of(group_->rank());
+  }
   void check_worst_case() const;
   void count_experts();
   void add_statistics() const;
@@ -65,7 +77,11 @@ class Dispatch : public backend::DispatchOperation {
   void check_places() const;
   void send_rows() const;
   void send_extras() const;
-  void clear_absent_rows() const;
+  void clear_rows(std::int64_t begin, std::int64_t count) const;
+  /// What an expanded dispatch says of its groups besides their rows: their ends, and padding.
+  void finish_groups() const;
+  /// Weights and source tokens of rows of an expanded dispatch that nobody sends.
+  void fill_padding(std::int64_t begin, std::int64_t end) const;
 
   std::shared_ptr<Group> group_;
   backend::DispatchRequest request_;
@@ -79,5 +95,21 @@ class Dispatch : public backend::DispatchOperation {
   backend::DispatchResult result_;
   Buffer::PhaseTimes times_;
 };
+
+template <class Body>
+void Dispatch::for_each_absent(const Body& body) const {
+  if (!request_.is_cached() || excluded_.empty()) return;
+  const int rank = group_->rank();
+  for (int src = 0; src < group_->num_ranks(); ++src) {
+    if (takes_part(src)) continue;
+    if (!handle_.is_expanded()) {
+      body(handle_.counts.row_begin(src, rank), std::int64_t{handle_.counts.at(src, rank)});
+      continue;
+    }
+    for (int e = experts_.begin(rank); e < experts_.begin(rank) + experts_.count(rank); ++e) {
+      body(handle_.groups->row_begin(src, e), std::int64_t{handle_.groups->count(src, e)});
+    }
+  }
+}
 
 }  // namespace crossdock::host

@@ -42,6 +42,7 @@ plan::RouteTable without(const plan::RouteTable& route, const std::vector<bool>&
       if (excluded[static_cast<std::size_t>(route.rank[i])]) continue;
       result.rank.push_back(route.rank[i]);
       result.row.push_back(route.row[i]);
+      if (!route.column.empty()) result.column.push_back(route.column[i]);
     }
     result.begin.push_back(static_cast<std::int32_t>(result.rank.size()));
   }

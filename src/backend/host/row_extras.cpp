@@ -7,19 +7,20 @@ namespace crossdock::host {
 
 namespace {
 
-/// Calls body(token, destination rank, absolute row there) for each row of this rank, tokens ascending.
+/// Calls body(token, destination rank, absolute row there, entry of the route) for each row of this rank, tokens
+/// ascending.
 template <class Body>
 void for_each_row(const RowExtras& extras, int rank, Body body) {
   const DispatchHandle::State& handle = *extras.handle;
   const plan::RouteTable& route = *extras.route;
   std::vector<std::int64_t> begin(static_cast<std::size_t>(handle.counts.num_ranks()));
   for (int dst = 0; dst < handle.counts.num_ranks(); ++dst) {
-    begin[static_cast<std::size_t>(dst)] = handle.counts.row_begin(rank, dst);
+    begin[static_cast<std::size_t>(dst)] = handle.first_row(rank, dst);
   }
   for (std::int64_t token = 0; token < route.num_tokens(); ++token) {
     const auto end = static_cast<std::size_t>(route.begin[static_cast<std::size_t>(token) + 1]);
     for (auto i = static_cast<std::size_t>(route.begin[static_cast<std::size_t>(token)]); i < end; ++i) {
-      body(token, route.rank[i], begin[static_cast<std::size_t>(route.rank[i])] + route.row[i]);
+      body(token, route.rank[i], begin[static_cast<std::size_t>(route.rank[i])] + route.row[i], i);
     }
   }
 }
@@ -42,7 +43,7 @@ void send_topk(const RowExtras& extras, const Windows& windows) {
   const auto* weights = extras.topk_weights->data_as<float>();
   const auto ids_at = bases<Id>(extras, windows, &Placement::topk_idx);
   const auto weights_at = bases<float>(extras, windows, &Placement::topk_weights);
-  for_each_row(extras, windows.rank, [&](std::int64_t token, int dst, std::int64_t row) {
+  for_each_row(extras, windows.rank, [&](std::int64_t token, int dst, std::int64_t row, std::size_t /*entry*/) {
     const Id* from = ids + static_cast<std::size_t>(token) * num_topk;
     const float* weights_from = weights + static_cast<std::size_t>(token) * num_topk;
     Id* to = ids_at[static_cast<std::size_t>(dst)] + static_cast<std::size_t>(row) * num_topk;
@@ -58,6 +59,17 @@ void send_topk(const RowExtras& extras, const Windows& windows) {
   });
 }
 
+/// Of an expanded dispatch: each row's own weight.
+void send_weights(const RowExtras& extras, const Windows& windows) {
+  const auto num_topk = static_cast<std::size_t>(extras.topk_weights->size(1));
+  const auto* weights = extras.topk_weights->data_as<float>();
+  const auto at = bases<float>(extras, windows, &Placement::topk_weights);
+  for_each_row(extras, windows.rank, [&](std::int64_t token, int dst, std::int64_t row, std::size_t entry) {
+    const auto column = static_cast<std::size_t>(extras.route->column[entry]);
+    at[static_cast<std::size_t>(dst)][row] = weights[static_cast<std::size_t>(token) * num_topk + column];
+  });
+}
+
 void send_scales(const RowExtras& extras, const Windows& windows) {
   const Tensor& scales = *extras.x_scales;
   const std::size_t element = size_of(scales.dtype());
@@ -67,7 +79,7 @@ void send_scales(const RowExtras& extras, const Windows& windows) {
   const auto at = bases<std::byte>(extras, windows, &Placement::scales);
   std::vector<std::byte> packed(columns * element);
   std::int64_t packed_token = -1;
-  for_each_row(extras, windows.rank, [&](std::int64_t token, int dst, std::int64_t row) {
+  for_each_row(extras, windows.rank, [&](std::int64_t token, int dst, std::int64_t row, std::size_t /*entry*/) {
     const std::byte* from = scales.data_as<std::byte>() + static_cast<std::size_t>(token) * row_stride;
     if (column_stride != element && token != packed_token) {
       for (std::size_t c = 0; c < columns; ++c) {
@@ -82,7 +94,7 @@ void send_scales(const RowExtras& extras, const Windows& windows) {
 
 void send_source_tokens(const RowExtras& extras, const Windows& windows) {
   const auto at = bases<std::int32_t>(extras, windows, &Placement::src_idx);
-  for_each_row(extras, windows.rank, [&](std::int64_t token, int dst, std::int64_t row) {
+  for_each_row(extras, windows.rank, [&](std::int64_t token, int dst, std::int64_t row, std::size_t /*entry*/) {
     at[static_cast<std::size_t>(dst)][row] = static_cast<std::int32_t>(token);
   });
 }
@@ -91,7 +103,9 @@ void send_source_tokens(const RowExtras& extras, const Windows& windows) {
 
 void send_row_extras(const RowExtras& extras, const Windows& windows) {
   if (extras.x_scales && extras.x_scales->num_elements() > 0) send_scales(extras, windows);
-  if (extras.topk_idx) {
+  if (extras.topk_weights && extras.handle->is_expanded()) {
+    send_weights(extras, windows);
+  } else if (extras.topk_idx) {
     if (extras.topk_idx->dtype() == DataType::kInt64) {
       send_topk<std::int64_t>(extras, windows);
     } else {

@@ -17,7 +17,7 @@ inline constexpr std::uint64_t kNumSlots = 16;
 
 inline constexpr std::size_t kLineBytes = 128;  // two cache lines: neighbours are prefetched in pairs
 inline constexpr std::uint64_t kWindowMagic = 0x317761'6b636f64ULL;
-inline constexpr std::uint32_t kWindowVersion = 2;
+inline constexpr std::uint32_t kWindowVersion = 3;
 
 // Parts of a signal and of `retired`. The high bits make a signal that a rank gave before it was let in again smaller
 // than any later one. A sealed word reads as negative, so it is not what anybody waits for.
@@ -73,11 +73,12 @@ struct Announcement {
   std::uint32_t topk_dtype = 0;   ///< DataType of the ids
   std::int32_t num_experts = 0;
   std::uint32_t has_worst_tokens = 0;
-  std::uint32_t has_weights = 0;   ///< combine: top-k weights are to be summed
-  std::uint64_t handle_epoch = 0;  ///< cached dispatch and combine: the dispatch that they refer to
-  std::int64_t max_tokens = 0;     ///< low-latency dispatch: M
-  std::uint32_t row_format = 0;    ///< low-latency dispatch: RowFormat; combine: 1 for LogFMT
-  std::int32_t num_masked = 0;     ///< ranks that the caller has masked; which: WindowLayout::masked
+  std::uint32_t has_weights = 0;      ///< combine: top-k weights are to be summed
+  std::int32_t expert_alignment = 0;  ///< expanded dispatch: of the groups; 0: not expanded
+  std::uint64_t handle_epoch = 0;     ///< cached dispatch and combine: the dispatch that they refer to
+  std::int64_t max_tokens = 0;        ///< low-latency dispatch: M
+  std::uint32_t row_format = 0;       ///< low-latency dispatch: RowFormat; combine: 1 for LogFMT
+  std::int32_t num_masked = 0;        ///< ranks that the caller has masked; which: WindowLayout::masked
   // Not compared: each rank's own.
   std::int64_t num_tokens = 0;  ///< N of this rank
   std::int64_t num_worst_tokens = -1;
