@@ -37,11 +37,14 @@ class CROSSDOCK_EXPORT DispatchHandle {
   /// Tokens that this rank dispatched.
   [[nodiscard]] std::int64_t num_tokens() const;
   /// Rows that this rank received (without the padding of a worst-case token count or an expanded dispatch). Waits for
-  /// the dispatch to end, and throws what it ended with, as everything below but num_recv_rows() does.
+  /// the dispatch to end, and throws what it ended with, as everything below but num_recv_rows() and has_worst_case()
+  /// does.
   [[nodiscard]] std::int64_t num_recv_tokens() const;
   /// Rows of the received tensors: num_recv_tokens(), or the worst-case token count if that was asked for; expanded,
   /// with padding.
   [[nodiscard]] std::int64_t num_recv_rows() const;
+  /// Of a dispatch with num_worst_tokens: OperationMode::kWorstCase is that of what uses the handle.
+  [[nodiscard]] bool has_worst_case() const;
   /// int32 [num_recv_rows()]: source token of each received row. Rows come in the order of (source rank, source token);
   /// for that of expanded rows see DispatchOutput. -1 for their padding.
   [[nodiscard]] Tensor recv_src_idx() const;

@@ -131,13 +131,14 @@ void bind_buffer(nb::module_& module) {
           "stream"_a = nb::none(), "The point that a stream has reached; on a CPU a complete event.")
       .def(
           "refuse",
-          [](PythonBuffer& self, const std::string& message, bool low_latency) {
+          [](PythonBuffer& self, const std::string& message, bool low_latency, bool worst_case) {
             const Error reason(ErrorCode::kInvalidArgument, message);
-            self.run([&](Buffer& b) {
-              b.refuse(reason, low_latency ? OperationMode::kLowLatency : OperationMode::kThroughput);
-            });
+            const OperationMode mode = low_latency  ? OperationMode::kLowLatency
+                                       : worst_case ? OperationMode::kWorstCase
+                                                    : OperationMode::kThroughput;
+            self.run([&](Buffer& b) { b.refuse(reason, mode); });
           },
-          "message"_a, "low_latency"_a = false,
+          "message"_a, "low_latency"_a = false, "worst_case"_a = false,
           "Takes the place of this rank's next operation, for a caller that cannot make its arguments: the other "
           "ranks' calls raise the message, and the buffer goes on.")
       .def(

@@ -66,7 +66,8 @@ PythonDispatchOutput low_latency_dispatch(PythonBuffer& self, const ArrayLike& x
   const auto body = [&](Buffer& buffer, const LowLatencyDispatchInput& input) {
     return buffer.low_latency_dispatch(input, options);
   };
-  auto output = self.run_operation<LowLatencyDispatchInput>("low_latency_dispatch", make_input, body);
+  auto output =
+      self.run_operation<LowLatencyDispatchInput>("low_latency_dispatch", OperationMode::kLowLatency, make_input, body);
   auto hook = to_python(std::exchange(output.hook, ReceiveHook()), self);
   return {std::move(output), std::move(hook)};
 }
@@ -87,7 +88,8 @@ PythonCombineOutput low_latency_combine(PythonBuffer& self, const ArrayLike& x, 
   const auto body = [&](Buffer& buffer, const LowLatencyCombineInput& input) {
     return buffer.low_latency_combine(input, options);
   };
-  auto output = self.run_operation<LowLatencyCombineInput>("low_latency_combine", make_input, body);
+  auto output =
+      self.run_operation<LowLatencyCombineInput>("low_latency_combine", OperationMode::kLowLatency, make_input, body);
   auto hook = to_python(std::exchange(output.hook, ReceiveHook()), self);
   return {std::move(output), std::move(hook)};
 }

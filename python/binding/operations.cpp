@@ -20,6 +20,10 @@ DispatchLayout get_dispatch_layout(PythonBuffer& self, const ArrayLike& topk_idx
   return self.run([&](Buffer& buffer) { return buffer.get_dispatch_layout(ids, num_experts, options); });
 }
 
+OperationMode mode_of(bool has_worst_case) {
+  return has_worst_case ? OperationMode::kWorstCase : OperationMode::kThroughput;
+}
+
 DispatchOutput dispatch(PythonBuffer& self, const ArrayLike& x, const std::optional<ArrayLike>& topk_idx,
                         const std::optional<ArrayLike>& topk_weights, int num_experts,
                         const std::optional<ArrayLike>& x_scales, const std::optional<DispatchLayout>& layout,
@@ -39,9 +43,9 @@ DispatchOutput dispatch(PythonBuffer& self, const ArrayLike& x, const std::optio
                              to_optional_tensor(stats, "cumulative_local_expert_recv_stats", options.stream),
                          .config = config};
   };
-  return self.run_operation<DispatchInput>("dispatch", make_input, [&](Buffer& buffer, const DispatchInput& input) {
-    return buffer.dispatch(input, options);
-  });
+  return self.run_operation<DispatchInput>(
+      "dispatch", mode_of(num_worst_tokens.has_value()), make_input,
+      [&](Buffer& buffer, const DispatchInput& input) { return buffer.dispatch(input, options); });
 }
 
 DispatchOutput dispatch_cached(PythonBuffer& self, const ArrayLike& x, const DispatchHandle& handle,
@@ -54,7 +58,7 @@ DispatchOutput dispatch_cached(PythonBuffer& self, const ArrayLike& x, const Dis
                                .config = config};
   };
   return self.run_operation<CachedDispatchInput>(
-      "cached dispatch", make_input,
+      "cached dispatch", mode_of(handle.defined() && handle.has_worst_case()), make_input,
       [&](Buffer& buffer, const CachedDispatchInput& input) { return buffer.dispatch(input, options); });
 }
 
@@ -72,7 +76,8 @@ CombineOutput combine(PythonBuffer& self, const ArrayLike& x, const DispatchHand
                         .config = config};
   };
   return self.run_operation<CombineInput>(
-      "combine", make_input, [&](Buffer& buffer, const CombineInput& input) { return buffer.combine(input, options); });
+      "combine", mode_of(handle.defined() && handle.has_worst_case()), make_input,
+      [&](Buffer& buffer, const CombineInput& input) { return buffer.combine(input, options); });
 }
 
 }  // namespace

@@ -42,12 +42,12 @@ class PythonBuffer {
   /// Makes the arguments of an operation with the GIL, then runs it without. If they cannot be made, the other ranks,
   /// which wait in the operation, hear why, and so does the caller.
   template <class Input, class MakeInput, class Body>
-  auto run_operation(const char* operation, MakeInput make_input, Body body) {
+  auto run_operation(const char* operation, OperationMode mode, MakeInput make_input, Body body) {
     std::optional<Input> input;
     try {
       input.emplace(make_input());
     } catch (const std::exception& error) {
-      refuse(operation, error);
+      refuse(operation, mode, error);
     }
     return run([&](Buffer& buffer) { return body(buffer, *input); });
   }
@@ -58,12 +58,10 @@ class PythonBuffer {
   [[nodiscard]] const std::shared_ptr<std::mutex>& mutex() const { return mutex_; }
 
  private:
-  [[noreturn]] void refuse(const char* operation, const std::exception& error) {
+  [[noreturn]] void refuse(const char* operation, OperationMode mode, const std::exception& error) {
     const int rank = buffer_.rank();
     const Error reason(ErrorCode::kInvalidArgument,
                        "rank " + std::to_string(rank) + ": " + operation + ": " + error.what());
-    const bool is_low_latency = std::string_view(operation).starts_with("low_latency");
-    const OperationMode mode = is_low_latency ? OperationMode::kLowLatency : OperationMode::kThroughput;
     try {
       run([&](Buffer& buffer) { buffer.refuse(reason, mode); });
     } catch (const Error&) {  // there is nobody to tell: the buffer is broken or destroyed

@@ -96,11 +96,12 @@ void bind_handle(nb::module_& module) {
       module, "DispatchHandle",
       "What combine needs to know of its dispatch. For any number of combines and cached "
       "dispatches of its buffer, which it may outlive.\n\n"
-      "All members but num_recv_rows wait for the dispatch to end, and raise what it ended with.")
+      "All members but num_recv_rows and has_worst_case wait for the dispatch to end, and raise what it ended with.")
       .def_prop_ro("num_tokens", &DispatchHandle::num_tokens, "Tokens that this rank dispatched.")
       .def_prop_ro("num_recv_tokens", &DispatchHandle::num_recv_tokens, nb::call_guard<nb::gil_scoped_release>(),
                    "Rows that this rank received, without the padding of a worst case.")
       .def_prop_ro("num_recv_rows", &DispatchHandle::num_recv_rows, "Rows of the received tensors.")
+      .def_prop_ro("has_worst_case", &DispatchHandle::has_worst_case, "Of a dispatch with num_worst_tokens.")
       .def("recv_src_idx", &DispatchHandle::recv_src_idx, nb::call_guard<nb::gil_scoped_release>(),
            "int32 [num_recv_rows]: each row's index among its source rank's tokens.")
       .def("rank_prefix_matrix", &DispatchHandle::rank_prefix_matrix, nb::call_guard<nb::gil_scoped_release>(),

@@ -344,7 +344,7 @@ class DispatchHandle:
     """
     What combine needs to know of its dispatch. For any number of combines and cached dispatches of its buffer, which it may outlive.
 
-    All members but num_recv_rows wait for the dispatch to end, and raise what it ended with.
+    All members but num_recv_rows and has_worst_case wait for the dispatch to end, and raise what it ended with.
     """
 
     @property
@@ -358,6 +358,10 @@ class DispatchHandle:
     @property
     def num_recv_rows(self) -> int:
         """Rows of the received tensors."""
+
+    @property
+    def has_worst_case(self) -> bool:
+        """Of a dispatch with num_worst_tokens."""
 
     def recv_src_idx(self) -> Tensor:
         """
@@ -675,7 +679,7 @@ class Buffer:
     def capture(self, stream: object | None = None) -> Event:
         """The point that a stream has reached; on a CPU a complete event."""
 
-    def refuse(self, message: str, low_latency: bool = False) -> None:
+    def refuse(self, message: str, low_latency: bool = False, worst_case: bool = False) -> None:
         """
         Takes the place of this rank's next operation, for a caller that cannot make its arguments: the other ranks' calls raise the message, and the buffer goes on.
         """

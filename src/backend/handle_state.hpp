@@ -29,6 +29,7 @@ class DispatchHandle::State {
   int num_topk = -1;  ///< -1: dispatched without top-k
   int num_experts = 0;
   int expert_alignment = 0;  ///< of the groups of an expanded dispatch; 0: not expanded
+  bool has_worst_case = false;  ///< the caller has said how many rows the result has
 
   // Known when the dispatch starts.
   std::int64_t num_tokens = 0;

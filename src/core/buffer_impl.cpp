@@ -143,6 +143,7 @@ backend::DispatchRequest Buffer::Impl::make_request(std::uint64_t epoch, const D
   state->num_experts = num_experts_of(input);
   state->expert_alignment = input.expand ? input.expert_alignment : 0;
   state->num_tokens = input.x.size(0);
+  state->has_worst_case = input.num_worst_tokens.has_value();
   if (!is_on_device(input)) local_device_->plan(input, *state);
 
   backend::DispatchRequest request;

@@ -76,6 +76,7 @@ std::int64_t DispatchHandle::num_recv_tokens() const {
   return state.is_on_device() ? counts_of(state).rows.num_recv(state.rank) : state.num_recv_tokens();
 }
 std::int64_t DispatchHandle::num_recv_rows() const { return checked(state_).num_recv_rows; }
+bool DispatchHandle::has_worst_case() const { return checked(state_).has_worst_case; }
 Tensor DispatchHandle::recv_src_idx() const { return completed(state_).recv_src_idx; }
 
 Tensor DispatchHandle::rank_prefix_matrix() const {

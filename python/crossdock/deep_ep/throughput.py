@@ -80,7 +80,8 @@ class ThroughputOperations(BufferBase):
         options = make_options(self._stream(), previous_event, async_finish, allocate_on_comm_stream)
         if handle is not None:
             if topk_idx is not None or topk_weights is not None:
-                self._refuse("dispatch: with a handle, topk_idx and topk_weights must be None")
+                worst_case = self._core_of(handle).has_worst_case
+                self._refuse("dispatch: with a handle, topk_idx and topk_weights must be None", worst_case=worst_case)
             cached = self.runtime.dispatch_cached(
                 to_core(rows), self._core_of(handle), x_scales=to_core(scales), config=config, options=options
             )
@@ -90,7 +91,7 @@ class ThroughputOperations(BufferBase):
             to_core(topk_idx),
             to_core(topk_weights),
             x_scales=to_core(scales),
-            layout=self._layout(num_tokens_per_rank, num_tokens_per_expert, is_token_in_rank),
+            layout=self._layout(num_tokens_per_rank, num_tokens_per_expert, is_token_in_rank, num_worst_tokens > 0),
             expert_alignment=expert_alignment,
             num_worst_tokens=num_worst_tokens or None,
             config=config,
@@ -159,11 +160,12 @@ class ThroughputOperations(BufferBase):
             self._refuse(f"handle is a {type(handle).__name__}, what dispatch returned is allowed")
         return handle.core
 
-    def _layout(self, per_rank: Any, per_expert: Any, in_rank: Any) -> crossdock.DispatchLayout:
+    def _layout(self, per_rank: Any, per_expert: Any, in_rank: Any, worst_case: bool) -> crossdock.DispatchLayout:
         if per_rank is None or per_expert is None or in_rank is None:
             self._refuse(
                 "dispatch: num_tokens_per_rank, num_tokens_per_expert and is_token_in_rank must be given, "
-                "as get_dispatch_layout returns them, or a handle"
+                "as get_dispatch_layout returns them, or a handle",
+                worst_case=worst_case,
             )
         return crossdock.DispatchLayout(to_core(per_rank), to_core(per_expert), to_core(in_rank))
 
