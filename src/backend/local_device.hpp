@@ -17,6 +17,9 @@ class LocalDevice {
  public:
   virtual ~LocalDevice() = default;
 
+  /// Makes it the device of the calling thread for good: of one that serves only this buffer.
+  virtual void bind_thread() {}
+
   /// Private memory of the device, contents undefined. Throws kCapacity if there is none.
   [[nodiscard]] virtual Tensor allocate(DataType dtype, std::span<const std::int64_t> shape) = 0;
 

@@ -14,6 +14,7 @@ class CudaDevice final : public backend::LocalDevice {
  public:
   CudaDevice(std::shared_ptr<CommunicationStream> stream, int num_ranks, const BufferOptions& options);
 
+  void bind_thread() override { check(cudaSetDevice(stream_->device().index), "cudaSetDevice"); }
   [[nodiscard]] Tensor allocate(DataType dtype, std::span<const std::int64_t> shape) override {
     return stream_->allocate(dtype, shape);
   }
