@@ -5,6 +5,7 @@
 
 #include "backend/cuda/arrays.hpp"
 #include "backend/cuda/communication_stream.hpp"
+#include "backend/cuda/device_guard.hpp"
 #include "backend/cuda/device/layout.hpp"
 #include "backend/local_device.hpp"
 
@@ -14,7 +15,7 @@ class CudaDevice final : public backend::LocalDevice {
  public:
   CudaDevice(std::shared_ptr<CommunicationStream> stream, int num_ranks, const BufferOptions& options);
 
-  void bind_thread() override { check(cudaSetDevice(stream_->device().index), "cudaSetDevice"); }
+  void bind_thread() override { use_device(stream_->device().index); }
   [[nodiscard]] Tensor allocate(DataType dtype, std::span<const std::int64_t> shape) override {
     return stream_->allocate(dtype, shape);
   }

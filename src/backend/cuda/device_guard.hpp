@@ -5,6 +5,13 @@
 
 namespace crossdock::cuda {
 
+/// Makes a device current for good. Does nothing if it is: setting it again may wait for kernels that run there.
+inline void use_device(int device) {
+  int current = 0;
+  check(cudaGetDevice(&current), "cudaGetDevice");
+  if (current != device) check(cudaSetDevice(device), "cudaSetDevice");
+}
+
 /// Makes a device current for a scope, and then the one that was.
 class DeviceGuard {
  public:

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "backend/cuda/cuda_error.hpp"
+#include "backend/cuda/device_guard.hpp"
 #include "backend/cuda/factory.hpp"
 #include "backend/cuda/virtual_memory.hpp"
 #include "base/error.hpp"
@@ -59,7 +60,7 @@ Device use_device_of(int rank) {
     throw make_error(ErrorCode::kUnsupported, "there is no CUDA device for rank {}: {}", rank,
                      cudaGetErrorString(error));
   }
-  check(cudaSetDevice(rank % count), "cudaSetDevice");
+  use_device(rank % count);
   return {DeviceType::kCuda, rank % count};
 }
 
