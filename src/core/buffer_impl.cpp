@@ -50,8 +50,8 @@ Buffer::Impl::Impl(Bootstrap& bootstrap, const BufferOptions& options)
   BufferParts parts = make_buffer_parts(bootstrap, options, topology_);
   local_device_ = std::move(parts.local_device);
   backend_ = std::move(parts.backend);
-  // Where a thread had another device before, switching back to it would make CUDA use that one, too.
-  if (options.device.type != DeviceType::kHost) worker_.run([this] { local_device_->bind_thread(); }).wait();
+  // A thread begins with device 0, and going back to that after each operation would make CUDA use it, too.
+  if (options.device.index > 0) worker_.run([this] { local_device_->bind_thread(); }).wait();
 }
 
 const backend::Backend& Buffer::Impl::backend() const {
