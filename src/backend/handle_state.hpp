@@ -28,7 +28,7 @@ class DispatchHandle::State {
   std::int64_t hidden = 0;
   int num_topk = -1;  ///< -1: dispatched without top-k
   int num_experts = 0;
-  int expert_alignment = 0;  ///< of the groups of an expanded dispatch; 0: not expanded
+  int expert_alignment = 0;     ///< of the groups of an expanded dispatch; 0: not expanded
   bool has_worst_case = false;  ///< the caller has said how many rows the result has
 
   // Known when the dispatch starts.

@@ -43,6 +43,7 @@ struct Selection {
 template <typename Id>
 RouteTable make_route(const Id* ids, const TopkIds& topk, const ExpertGroups& groups, int rank) {
   std::vector<std::int32_t> next_row;
+  next_row.reserve(static_cast<std::size_t>(groups.experts().num_experts()));
   for (int e = 0; e < groups.experts().num_experts(); ++e) {
     next_row.push_back(static_cast<std::int32_t>(groups.row_begin(rank, e)));
   }

@@ -5,8 +5,8 @@
 
 #include "backend/cuda/arrays.hpp"
 #include "backend/cuda/communication_stream.hpp"
-#include "backend/cuda/device_guard.hpp"
 #include "backend/cuda/device/layout.hpp"
+#include "backend/cuda/device_guard.hpp"
 #include "backend/local_device.hpp"
 
 namespace crossdock::cuda {
