@@ -125,7 +125,7 @@ TEST(ExpandedDispatch, HasNoParityMatrices) {
 
 /// The hint for what a rank receives, combine_input included.
 std::size_t hint_for(const Buffer& buffer, std::int64_t num_rows) {
-  const std::int64_t row_bytes = 24 * 2;
+  const std::int64_t row_bytes = std::int64_t{24} * 2;
   return get_arena_size_hint({.num_recv_tokens = num_rows,
                               .row_bytes = row_bytes,
                               .num_scales = 2,

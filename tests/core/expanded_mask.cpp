@@ -26,7 +26,7 @@ reference::DispatchWorld make_world() {
     rank.num_tokens = 9 + r;
     for (std::int64_t t = 0; t < rank.num_tokens; ++t) {
       for (int k = 0; k < kNumTopk; ++k) {
-        const std::int64_t choice = (5 * r + 3 * t + std::int64_t{4} * k) % 8;
+        const std::int64_t choice = (std::int64_t{5} * r + 3 * t + std::int64_t{4} * k) % 8;
         rank.topk_idx.push_back(choice - 1);
         rank.topk_weights.push_back(static_cast<float>(choice) * 0.25F + 1.0F);
       }

@@ -38,6 +38,7 @@ void WorldChecks::check(const DispatchLayout& layout) {
     if (id >= 0) ++per_expert[static_cast<std::size_t>(id)];
   }
   std::vector<std::int32_t> per_rank;
+  per_rank.reserve(static_cast<std::size_t>(world_.num_ranks()));
   for (int dst = 0; dst < world_.num_ranks(); ++dst) per_rank.push_back(counts_of(world_.routed).at(rank_, dst));
   check_values("num_tokens_per_expert", layout.num_tokens_per_expert, per_expert);
   check_values("num_tokens_per_rank", layout.num_tokens_per_rank, per_rank);

@@ -79,7 +79,7 @@ TEST(ExpandedRoute, GivesEachRowOfARandomWorldOnce) {
     std::vector<std::vector<std::int64_t>> ids(static_cast<std::size_t>(num_ranks));
     std::vector<std::int32_t> selections(static_cast<std::size_t>(num_ranks) * num_experts);
     for (std::size_t rank = 0; rank < ids.size(); ++rank) {
-      ids[rank].resize(static_cast<std::size_t>(pick(0, 10) * num_topk));
+      ids[rank].resize(static_cast<std::size_t>(pick(0, 10)) * static_cast<std::size_t>(num_topk));
       for (std::int64_t& id : ids[rank]) {
         id = pick(-1, experts.num_experts() - 1);
         if (id >= 0) ++selections[rank * num_experts + static_cast<std::size_t>(id)];

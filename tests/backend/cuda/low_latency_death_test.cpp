@@ -56,7 +56,8 @@ class CudaLowLatencyDeath : public ::testing::TestWithParam<std::tuple<bool, End
 
 TEST_P(CudaLowLatencyDeath, OthersLoseThePeerAndKeepTheDevice) {
   if (const std::string reason = why_no_cuda_device(); !reason.empty()) GTEST_SKIP() << reason;
-  const auto [at_combine, end] = GetParam();
+  const bool at_combine = std::get<0>(GetParam());
+  const End end = std::get<1>(GetParam());
   const auto begin = std::chrono::steady_clock::now();
   const auto statuses = run_as_processes(
       kRanks, [&](const std::shared_ptr<Bootstrap>& bootstrap) { run_rank(bootstrap, at_combine, end); });
