@@ -2,16 +2,9 @@
 
 #include "backend/cuda/cuda_error.hpp"
 #include "backend/cuda/device/copy.hpp"
+#include "backend/cuda/requests.hpp"
 
 namespace crossdock::cuda {
-
-namespace {
-
-std::int64_t row_stride_bytes(const Tensor& tensor) {
-  return tensor.stride(0) * static_cast<std::int64_t>(size_of(tensor.dtype()));
-}
-
-}  // namespace
 
 void Combine::copy_rows(const Tensor& from, const Tensor& to, const Deadline& deadline) {
   device::CopyArgs args;
@@ -21,9 +14,9 @@ void Combine::copy_rows(const Tensor& from, const Tensor& to, const Deadline& de
     args.rows.skip_begin = counts.row_begin(group().rank(), group().rank());  // this rank reads its own where they are
     args.rows.skip_count = counts.at(group().rank(), group().rank());
   }
-  args.row_bytes = from.size(1) * static_cast<std::int64_t>(size_of(from.dtype()));
+  args.row_bytes = row_bytes(from);
   args.from = from.data_as<std::byte>();
-  args.stride = row_stride_bytes(from);
+  args.stride = stride_bytes(from, 0);
   args.to = to.data_as<std::byte>();
   node_.run(
       [&](const device::Completion& completion) {
@@ -44,27 +37,8 @@ void Combine::reduce(const Deadline& deadline) {
 }
 
 device::ReduceArgs Combine::make_args() const {
-  const backend::CombineRequest& from = request();
-  device::ReduceArgs args;
-  args.num_tokens = from.handle->num_tokens;
-  args.hidden = from.out.size(1);
-  args.num_ranks = group().num_ranks();
-  args.element = from.x.dtype() == DataType::kBfloat16 ? device::Element::kBfloat16 : device::Element::kFloat32;
-  args.ranks = node_.receivers(from.handle->counts, excluded());
-  args.rows = from.handle->send_rows.data_as<std::int32_t>();
-  if (from.bias_0) {
-    args.bias_0 = from.bias_0->data_as<std::byte>();
-    args.bias_0_stride = row_stride_bytes(*from.bias_0);
-  }
-  if (from.bias_1) {
-    args.bias_1 = from.bias_1->data_as<std::byte>();
-    args.bias_1_stride = row_stride_bytes(*from.bias_1);
-  }
-  args.out = from.out.data_as<std::byte>();
-  if (from.topk_weights) {
-    args.num_topk = static_cast<std::int32_t>(from.topk_weights->size(1));
-    args.out_weights = from.out_weights->data_as<float>();
-  }
+  device::ReduceArgs args = reduce_args_of(request(), group().num_ranks());
+  args.ranks = node_.receivers(request().handle->counts, excluded());
   for (int rank = 0; rank < args.num_ranks; ++rank) args.contributors[rank] = contributor(rank);
   return args;
 }
@@ -76,7 +50,7 @@ device::Contributor Combine::contributor(int rank) const {
   const Tensor& own = request().x;
   const bool is_own = rank == group().rank();
   device::Contributor from;
-  from.stride = is_own ? row_stride_bytes(own) : static_cast<std::int64_t>(announced.x_stride);
+  from.stride = is_own ? stride_bytes(own, 0) : static_cast<std::int64_t>(announced.x_stride);
   from.x = (is_own ? own.data_as<std::byte>() : window + announced.x_offset) + first_row * from.stride;
   if (request().topk_weights) {
     from.weights =

@@ -1,16 +1,9 @@
 #include "backend/cuda/dispatch.hpp"
 
 #include "backend/cuda/cuda_error.hpp"
+#include "backend/cuda/requests.hpp"
 
 namespace crossdock::cuda {
-
-namespace {
-
-std::int64_t stride_bytes(const Tensor& tensor, int dimension) {
-  return tensor.stride(dimension) * static_cast<std::int64_t>(size_of(tensor.dtype()));
-}
-
-}  // namespace
 
 void Dispatch::send(const Deadline& deadline) {
   if (request().is_cached() && !excluded().empty()) clear_absent_rows();
@@ -41,28 +34,8 @@ void Dispatch::clear_absent_rows() const {
 }
 
 device::SendArgs Dispatch::make_args() const {
-  const backend::DispatchRequest& from = request();
-  device::SendArgs args;
-  args.num_tokens = handle().num_tokens;
-  args.num_ranks = group().num_ranks();
+  device::SendArgs args = send_args_of(request(), group().num_ranks());
   args.ranks = node_->receivers(handle().counts, excluded());
-  args.rows = handle().send_rows.data_as<std::int32_t>();
-  args.x = from.x.data_as<std::byte>();
-  args.x_stride = stride_bytes(from.x, 0);
-  args.row_bytes = static_cast<std::int64_t>(row_bytes());
-  if (from.x_scales) {
-    args.num_scales = static_cast<std::int32_t>(from.x_scales->size(1));
-    args.scale_bytes = static_cast<std::int32_t>(size_of(from.x_scales->dtype()));
-    args.scales = from.x_scales->data_as<std::byte>();
-    args.scale_row_stride = stride_bytes(*from.x_scales, 0);
-    args.scale_column_stride = stride_bytes(*from.x_scales, 1);
-  }
-  if (from.topk_idx) {
-    args.num_topk = static_cast<std::int32_t>(from.topk_idx->size(1));
-    args.id_bytes = static_cast<std::int32_t>(size_of(from.topk_idx->dtype()));
-    args.topk_idx = from.topk_idx->data_as<std::byte>();
-    args.topk_weights = from.topk_weights->data_as<float>();
-  }
   for (int rank = 0; rank < args.num_ranks; ++rank) args.destinations[rank] = destination(rank);
   return args;
 }

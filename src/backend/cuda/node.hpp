@@ -32,6 +32,11 @@ struct Node {
   /// Where a rank's arena begins.
   [[nodiscard]] std::byte* data(int rank) const noexcept { return window(rank) + control_bytes; }
 
+  /// A tensor's place in this rank's window on the device, for the others to find it. REQUIRES: it lies in the arena.
+  [[nodiscard]] std::uint64_t offset_of(const Tensor& tensor) const {
+    return static_cast<std::uint64_t>(tensor.data_as<std::byte>() - window(group->rank()));
+  }
+
   /// Runs one kernel in the middle of an operation; see CommunicationStream::run. If it fails the group is broken and
   /// the peers learn it: they would wait for this rank in vain.
   template <typename Launch>

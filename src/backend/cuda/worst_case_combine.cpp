@@ -5,24 +5,17 @@
 #include "backend/cuda/cuda_error.hpp"
 #include "backend/cuda/device/copy.hpp"
 #include "backend/cuda/device/row_access.hpp"
+#include "backend/cuda/requests.hpp"
 #include "base/error.hpp"
 
 namespace crossdock::cuda {
 
 namespace {
 
-std::int64_t row_stride_bytes(const Tensor& tensor) {
-  return tensor.stride(0) * static_cast<std::int64_t>(size_of(tensor.dtype()));
-}
-
-std::int64_t row_bytes(const Tensor& tensor) {
-  return tensor.size(1) * static_cast<std::int64_t>(size_of(tensor.dtype()));
-}
-
 /// Bytes from the first element to the last of a tensor whose rows are contiguous.
 std::size_t extent_bytes(const Tensor& tensor) {
   if (tensor.num_elements() == 0) return 0;
-  return static_cast<std::size_t>((tensor.size(0) - 1) * row_stride_bytes(tensor) + row_bytes(tensor));
+  return static_cast<std::size_t>((tensor.size(0) - 1) * stride_bytes(tensor, 0) + row_bytes(tensor));
 }
 
 }  // namespace
@@ -52,7 +45,7 @@ void WorstCaseCombine::receive(const Deadline& deadline) {
 bool WorstCaseCombine::is_readable(const Tensor& tensor) const {
   const auto bytes = static_cast<std::uint64_t>(device::access_bytes({static_cast<std::uint64_t>(row_bytes(tensor))}));
   const auto offset = node_->group->arena->offset_of(tensor.data(), extent_bytes(tensor));
-  return offset && *offset % bytes == 0 && static_cast<std::uint64_t>(row_stride_bytes(tensor)) % bytes == 0;
+  return offset && *offset % bytes == 0 && static_cast<std::uint64_t>(stride_bytes(tensor, 0)) % bytes == 0;
 }
 
 void WorstCaseCombine::allocate() {
@@ -74,17 +67,13 @@ void WorstCaseCombine::allocate() {
   if (request_.topk_weights && !stages_weights) weights_ = *request_.topk_weights;
 }
 
-std::uint64_t WorstCaseCombine::offset_of(const Tensor& tensor) const {
-  return static_cast<std::uint64_t>(tensor.data_as<std::byte>() - node_->window(node_->group->rank()));
-}
-
 /// The rows that were received, but for those that this rank sent to itself.
 void WorstCaseCombine::stage(const Tensor& from, const Tensor& to) const {
   device::CopyArgs args;
   args.rows_on_device = &counts()->received;
   args.row_bytes = row_bytes(from);
   args.from = from.data_as<std::byte>();
-  args.stride = row_stride_bytes(from);
+  args.stride = stride_bytes(from, 0);
   args.to = to.data_as<std::byte>();
   check(device::launch_copy(args, node_->num_sms(request_.num_sms), launch_.stream), "combine: staging");
 }
@@ -98,43 +87,25 @@ void WorstCaseCombine::exchange(const Deadline& deadline) const {
   args.num_scales = -1;
   args.num_tokens = request_.out.size(0);
   args.hidden = request_.x.size(1);
-  args.extent = row_stride_bytes(x_);
-  args.placement.x = offset_of(x_);
+  args.extent = stride_bytes(x_, 0);
+  args.placement.x = node_->offset_of(x_);
   args.handle = counts();
   args.reduce = table_.data_as<device::ReduceTable>();
   args.own_x = request_.x.data_as<std::byte>();
-  args.own_stride = row_stride_bytes(request_.x);
+  args.own_stride = stride_bytes(request_.x, 0);
   if (request_.topk_weights) {
     args.num_topk = static_cast<std::int32_t>(request_.topk_weights->size(1));
-    args.placement.topk_weights = offset_of(weights_);
+    args.placement.topk_weights = node_->offset_of(weights_);
     args.own_weights = request_.topk_weights->data_as<float>();
   }
   check(device::launch_exchange(args, launch_.stream), "combine: announcement");
 }
 
 void WorstCaseCombine::reduce() const {
-  device::ReduceArgs args;
-  args.num_tokens = request_.out.size(0);
-  args.hidden = request_.out.size(1);
-  args.num_ranks = node_->group->num_ranks();
-  args.element = request_.x.dtype() == DataType::kBfloat16 ? device::Element::kBfloat16 : device::Element::kFloat32;
-  args.rows = request_.handle->send_rows.data_as<std::int32_t>();
+  device::ReduceArgs args = reduce_args_of(request_, node_->group->num_ranks());
   args.row_access = device::access_bytes({reinterpret_cast<std::uint64_t>(request_.x.data()),
-                                          static_cast<std::uint64_t>(row_stride_bytes(request_.x)),
+                                          static_cast<std::uint64_t>(stride_bytes(request_.x, 0)),
                                           static_cast<std::uint64_t>(row_bytes(request_.x))});
-  if (request_.bias_0) {
-    args.bias_0 = request_.bias_0->data_as<std::byte>();
-    args.bias_0_stride = row_stride_bytes(*request_.bias_0);
-  }
-  if (request_.bias_1) {
-    args.bias_1 = request_.bias_1->data_as<std::byte>();
-    args.bias_1_stride = row_stride_bytes(*request_.bias_1);
-  }
-  args.out = request_.out.data_as<std::byte>();
-  if (request_.topk_weights) {
-    args.num_topk = static_cast<std::int32_t>(request_.topk_weights->size(1));
-    args.out_weights = request_.out_weights->data_as<float>();
-  }
   args.table = table_.data_as<device::ReduceTable>();
   check(device::launch_reduce(args, node_->num_sms(request_.num_sms), launch_.stream), "combine: sums");
 }

@@ -28,7 +28,6 @@ class WorstCaseCombine final : public backend::ReceiveOperation {
   [[nodiscard]] device::HandleCounts* counts() const {
     return request_.handle->counts_on_device.data_as<device::HandleCounts>();
   }
-  [[nodiscard]] std::uint64_t offset_of(const Tensor& tensor) const;
   void stage(const Tensor& from, const Tensor& to) const;
   void exchange(const Deadline& deadline) const;
   void reduce() const;

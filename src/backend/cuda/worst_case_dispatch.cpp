@@ -4,29 +4,17 @@
 #include <array>
 
 #include "backend/cuda/cuda_error.hpp"
+#include "backend/cuda/requests.hpp"
 #include "base/error.hpp"
 #include "plan/experts.hpp"
 
 namespace crossdock::cuda {
 
-namespace {
-
-std::int64_t stride_bytes(const Tensor& tensor, int dimension) {
-  return tensor.stride(dimension) * static_cast<std::int64_t>(size_of(tensor.dtype()));
-}
-
-std::int64_t width_bytes(const Tensor& tensor) {
-  return tensor.size(1) * static_cast<std::int64_t>(size_of(tensor.dtype()));
-}
-
-}  // namespace
-
 std::int64_t WorstCaseDispatch::num_rows() const noexcept {
   return request_.is_cached() ? handle_.num_recv_rows : *request_.num_worst_tokens;
 }
-std::int64_t WorstCaseDispatch::row_bytes() const { return width_bytes(request_.x); }
 std::int64_t WorstCaseDispatch::scale_row_bytes() const {
-  return request_.x_scales ? width_bytes(*request_.x_scales) : 0;
+  return request_.x_scales ? row_bytes(*request_.x_scales) : 0;
 }
 
 void WorstCaseDispatch::send(const Deadline& deadline) {
@@ -117,10 +105,6 @@ void WorstCaseDispatch::complete_handle() {
   };
 }
 
-std::uint64_t WorstCaseDispatch::offset_of(const Tensor& tensor) const {
-  return static_cast<std::uint64_t>(tensor.data_as<std::byte>() - node_->window(node_->group->rank()));
-}
-
 void WorstCaseDispatch::count() const {
   device::LayoutArgs args;
   if (request_.layout) {
@@ -143,49 +127,32 @@ void WorstCaseDispatch::exchange(const Deadline& deadline) const {
   args.num_tokens = request_.x.size(0);
   args.hidden = request_.x.size(1);
   args.extent = num_rows();
-  args.placement.x = offset_of(result_.recv_x);
+  args.placement.x = node_->offset_of(result_.recv_x);
   if (request_.x_scales) {
     args.num_scales = static_cast<std::int32_t>(request_.x_scales->size(1));
     args.dtypes |= static_cast<std::uint32_t>(request_.x_scales->dtype()) << 8U;
-    args.placement.scales = offset_of(*result_.recv_x_scales);
+    args.placement.scales = node_->offset_of(*result_.recv_x_scales);
   }
   if (!request_.is_cached()) {
     args.num_topk = static_cast<std::int32_t>(request_.topk_idx->size(1));
     args.id_bytes = static_cast<std::int32_t>(size_of(request_.topk_idx->dtype()));
     args.topk_idx = request_.topk_idx->data_as<std::byte>();
-    args.placement.topk_idx = offset_of(*result_.recv_topk_idx);
-    args.placement.topk_weights = offset_of(*result_.recv_topk_weights);
-    args.placement.src_idx = offset_of(recv_src_idx_);
+    args.placement.topk_idx = node_->offset_of(*result_.recv_topk_idx);
+    args.placement.topk_weights = node_->offset_of(*result_.recv_topk_weights);
+    args.placement.src_idx = node_->offset_of(recv_src_idx_);
     args.found = node_->count_scratch.found();
     if (request_.layout) args.given_per_rank = request_.layout->num_tokens_per_rank.data_as<std::int32_t>();
   }
   args.handle = counts();
   args.send = table_.data_as<device::SendTable>();
-  args.row_bytes = row_bytes();
+  args.row_bytes = row_bytes(request_.x);
   args.scale_row_bytes = scale_row_bytes();
   check(device::launch_exchange(args, launch_.stream), "dispatch: counts");
 }
 
 void WorstCaseDispatch::send_rows() const {
-  device::SendArgs args;
-  args.num_tokens = request_.x.size(0);
-  args.num_ranks = node_->group->num_ranks();
-  args.rows = handle_.send_rows.data_as<std::int32_t>();
-  args.x = request_.x.data_as<std::byte>();
-  args.x_stride = stride_bytes(request_.x, 0);
-  args.row_bytes = row_bytes();
-  if (request_.x_scales) {
-    args.num_scales = static_cast<std::int32_t>(request_.x_scales->size(1));
-    args.scale_bytes = static_cast<std::int32_t>(size_of(request_.x_scales->dtype()));
-    args.scales = request_.x_scales->data_as<std::byte>();
-    args.scale_row_stride = stride_bytes(*request_.x_scales, 0);
-    args.scale_column_stride = stride_bytes(*request_.x_scales, 1);
-  }
+  device::SendArgs args = send_args_of(request_, node_->group->num_ranks());
   if (!request_.is_cached()) {
-    args.num_topk = static_cast<std::int32_t>(request_.topk_idx->size(1));
-    args.id_bytes = static_cast<std::int32_t>(size_of(request_.topk_idx->dtype()));
-    args.topk_idx = request_.topk_idx->data_as<std::byte>();
-    args.topk_weights = request_.topk_weights->data_as<float>();
     args.unused = {num_rows(), result_.recv_topk_idx->data_as<std::byte>(),
                    result_.recv_topk_weights->data_as<float>()};
   }
@@ -204,7 +171,7 @@ void WorstCaseDispatch::complete(const Deadline& deadline) const {
   args.handle = counts();
   args.recv_x = result_.recv_x.data_as<std::byte>();
   if (result_.recv_x_scales) args.recv_scales = result_.recv_x_scales->data_as<std::byte>();
-  args.row_bytes = row_bytes();
+  args.row_bytes = row_bytes(request_.x);
   args.scale_row_bytes = scale_row_bytes();
   args.completion = launch_.completion();
   check(device::launch_complete(args, launch_.stream), "dispatch: end");

@@ -30,11 +30,9 @@ class WorstCaseDispatch final : public backend::DispatchOperation {
 
  private:
   [[nodiscard]] std::int64_t num_rows() const noexcept;
-  [[nodiscard]] std::int64_t row_bytes() const;
   [[nodiscard]] std::int64_t scale_row_bytes() const;
   void allocate();
   void complete_handle();
-  [[nodiscard]] std::uint64_t offset_of(const Tensor& tensor) const;
   [[nodiscard]] device::HandleCounts* counts() const {
     return handle_.counts_on_device.data_as<device::HandleCounts>();
   }

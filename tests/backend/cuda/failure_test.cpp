@@ -106,6 +106,26 @@ struct CudaFailures : ::testing::Test {
       EXPECT_THAT(error->what(), ::testing::HasSubstr(text));
     }
   }
+
+  /// Rank 2 leaves without having dispatched what `make` gives for each rank.
+  static void expect_timeout(const std::function<DispatchInput(int)>& make) {
+    BufferOptions options = cuda_options();
+    options.timeout = Milliseconds{300};
+    const auto errors = attempt(options, [&](Buffer& buffer) {
+      if (buffer.rank() == 2) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+        buffer.destroy();
+        return;
+      }
+      static_cast<void>(buffer.dispatch(make(buffer.rank())));
+    });
+    for (const int rank : {0, 1}) {
+      const auto& error = errors[static_cast<std::size_t>(rank)];
+      ASSERT_TRUE(error.has_value());
+      EXPECT_TRUE(error->code() == ErrorCode::kTimeout || error->code() == ErrorCode::kPeerLost) << error->what();
+    }
+    EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+  }
 };
 
 TEST_F(CudaFailures, AnIdThatIsNotAllowedIsNamedOnAllRanks) {
@@ -129,22 +149,7 @@ TEST_F(CudaFailures, AnArenaThatIsTooSmallIsRefusedOnAllRanks) {
 }
 
 TEST_F(CudaFailures, ARankThatNeverComesIsATimeoutAndTheDeviceWorksOn) {
-  BufferOptions options = cuda_options();
-  options.timeout = Milliseconds{300};
-  const auto errors = attempt(options, [](Buffer& buffer) {
-    if (buffer.rank() == 2) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(1500));
-      buffer.destroy();
-      return;
-    }
-    static_cast<void>(buffer.dispatch(make_input(buffer.rank())));
-  });
-  for (const int rank : {0, 1}) {
-    const auto& error = errors[static_cast<std::size_t>(rank)];
-    ASSERT_TRUE(error.has_value());
-    EXPECT_TRUE(error->code() == ErrorCode::kTimeout || error->code() == ErrorCode::kPeerLost) << error->what();
-  }
-  EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+  expect_timeout([](int rank) { return make_input(rank); });
   attempt(cuda_options(), [](Buffer&) {});
 }
 
@@ -243,22 +248,7 @@ TEST_F(CudaWorstCaseFailures, ARefusalReachesAllRanks) {
 }
 
 TEST_F(CudaWorstCaseFailures, ARankThatNeverComesIsATimeoutAndTheDeviceWorksOn) {
-  BufferOptions options = cuda_options();
-  options.timeout = Milliseconds{300};
-  const auto errors = attempt(options, [](Buffer& buffer) {
-    if (buffer.rank() == 2) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(1500));
-      buffer.destroy();
-      return;
-    }
-    static_cast<void>(buffer.dispatch(make_worst_case(buffer.rank(), kTokens)));
-  });
-  for (const int rank : {0, 1}) {
-    const auto& error = errors[static_cast<std::size_t>(rank)];
-    ASSERT_TRUE(error.has_value());
-    EXPECT_TRUE(error->code() == ErrorCode::kTimeout || error->code() == ErrorCode::kPeerLost) << error->what();
-  }
-  EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+  expect_timeout([](int rank) { return make_worst_case(rank, kTokens); });
 }
 
 /// A row that is written by the caller's stream after the call has begun.
