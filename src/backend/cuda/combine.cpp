@@ -9,7 +9,7 @@ namespace crossdock::cuda {
 void Combine::copy_rows(const Tensor& from, const Tensor& to, const Deadline& deadline) {
   device::CopyArgs args;
   args.rows = {.num_rows = from.size(0)};
-  if (from.data() == request().x.data()) {
+  if (from.data() == request().x.data() && !request().handle->is_expanded()) {
     const plan::CountMatrix& counts = request().handle->counts;
     args.rows.skip_begin = counts.row_begin(group().rank(), group().rank());  // this rank reads its own where they are
     args.rows.skip_count = counts.at(group().rank(), group().rank());
@@ -45,7 +45,7 @@ device::ReduceArgs Combine::make_args() const {
 
 device::Contributor Combine::contributor(int rank) const {
   const Contribution& announced = contribution(rank);
-  const std::int64_t first_row = request().handle->counts.row_begin(group().rank(), rank);
+  const std::int64_t first_row = request().handle->first_row(group().rank(), rank);
   const std::byte* const window = node_.data(rank);
   const Tensor& own = request().x;
   const bool is_own = rank == group().rank();

@@ -96,12 +96,12 @@ DispatchLayout CudaDevice::compute_layout(const Tensor& topk_idx, int num_expert
 }
 
 void CudaDevice::plan(const DispatchInput& input, DispatchHandle::State& state) {
-  if (state.is_expanded()) throw make_error(ErrorCode::kUnsupported, "expanded dispatches on a CUDA device");
   const DeviceGuard guard(stream_->device().index);
   state.copy_to_host = [stream = stream_](const Tensor& tensor) {
     const DeviceGuard own_device(stream->device().index);
     return cuda::copy_to_host(tensor, stream->get());
   };
+  if (state.is_expanded()) return plan_expanded(input, state);
   const std::array shape{state.num_tokens, std::int64_t{num_ranks_}};
   // One allocation for both tables: each costs a call to the driver.
   const std::int64_t entries = state.num_tokens * num_ranks_;
@@ -123,12 +123,29 @@ void CudaDevice::plan(const DispatchInput& input, DispatchHandle::State& state) 
   state.num_tokens_per_expert.assign(counted_per_expert_.get(), counted_per_expert_.get() + state.num_experts);
 }
 
+void CudaDevice::plan_expanded(const DispatchInput& input, DispatchHandle::State& state) {
+  state.is_token_in_rank = allocate(DataType::kBool, std::array{state.num_tokens, std::int64_t{num_ranks_}});
+  device::LayoutArgs args = make_args(state.num_tokens, state.num_experts);
+  set_ids(args, *input.topk_idx);
+  args.is_token_in_rank = state.is_token_in_rank.data_as<std::uint8_t>();
+  if (input.layout) fetch(input.layout->num_tokens_per_expert, given_per_expert_.get());
+  count(args);  // after the copy, on the same stream
+  for (std::size_t e = 0; input.layout && e < static_cast<std::size_t>(state.num_experts); ++e) {
+    require(given_per_expert_[e] == counted_per_expert_[e],
+            "num_tokens_per_expert says {} for expert {}, but topk_idx selects it {} times", given_per_expert_[e], e,
+            counted_per_expert_[e]);
+  }
+  state.num_tokens_per_rank.assign(counted_per_rank_.get(), counted_per_rank_.get() + num_ranks_);
+  state.num_tokens_per_expert.assign(counted_per_expert_.get(), counted_per_expert_.get() + state.num_experts);
+}
+
+void CudaDevice::fetch(const Tensor& from, std::int32_t* to) const {
+  check(cudaMemcpyAsync(to, from.data(), from.num_bytes(), cudaMemcpyDeviceToHost, stream_->get()),
+        "the counts of a layout");
+}
+
 void CudaDevice::plan_by_layout(const DispatchLayout& layout, device::LayoutArgs& args,
                                 DispatchHandle::State& state) const {
-  const auto fetch = [&](const Tensor& from, std::int32_t* to) {
-    check(cudaMemcpyAsync(to, from.data(), from.num_bytes(), cudaMemcpyDeviceToHost, stream_->get()),
-          "the counts of a layout");
-  };
   fetch(layout.num_tokens_per_rank, given_per_rank_.get());
   fetch(layout.num_tokens_per_expert, given_per_expert_.get());
   state.is_token_in_rank = layout.is_token_in_rank;

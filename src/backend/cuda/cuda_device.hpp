@@ -31,6 +31,9 @@ class CudaDevice final : public backend::LocalDevice {
   /// Counts on the device and waits for the counts.
   void count(device::LayoutArgs& args) const;
   [[noreturn]] void throw_bad_id(const device::LayoutArgs& args) const;
+  void plan_expanded(const DispatchInput& input, DispatchHandle::State& state);
+  /// Queues a copy of counts to pinned memory.
+  void fetch(const Tensor& from, std::int32_t* to) const;
   void plan_by_layout(const DispatchLayout& layout, device::LayoutArgs& args, DispatchHandle::State& state) const;
 
   std::shared_ptr<CommunicationStream> stream_;

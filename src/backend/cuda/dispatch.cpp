@@ -1,14 +1,19 @@
 #include "backend/cuda/dispatch.hpp"
 
+#include <vector>
+
 #include "backend/cuda/cuda_error.hpp"
 #include "backend/cuda/requests.hpp"
+#include "backend/cuda/selections.hpp"
 
 namespace crossdock::cuda {
 
 void Dispatch::send(const Deadline& deadline) {
-  if (request().is_cached() && !excluded().empty()) clear_absent_rows();
   node_->run(
       [&](const device::Completion& completion) {
+        // The rows of excluded ranks keep their places in the result of a cached dispatch.
+        for_each_absent([this](std::int64_t begin, std::int64_t count) { clear_rows(begin, count); });
+        if (handle().is_expanded()) launch_groups();
         device::SendArgs args = make_args();
         args.completion = completion;
         check(device::launch_send(args, node_->num_sms(request().num_sms), node_->stream->get()), "dispatch: send");
@@ -16,21 +21,52 @@ void Dispatch::send(const Deadline& deadline) {
       deadline);
 }
 
-/// The rows of excluded ranks keep their places in the result of a cached dispatch.
-void Dispatch::clear_absent_rows() const {
-  const DeviceGuard guard(node_->stream->device().index);
-  const auto clear = [&](const Tensor& tensor, int source) {
+void Dispatch::clear_rows(std::int64_t begin, std::int64_t count) const {
+  const auto clear = [&](const Tensor& tensor) {
     const std::size_t bytes = static_cast<std::size_t>(tensor.size(1)) * size_of(tensor.dtype());
-    const auto begin = static_cast<std::size_t>(handle().counts.row_begin(source, group().rank()));
-    const auto rows = static_cast<std::size_t>(handle().counts.at(source, group().rank()));
-    check(cudaMemsetAsync(tensor.data_as<std::byte>() + begin * bytes, 0, rows * bytes, node_->stream->get()),
+    check(cudaMemsetAsync(tensor.data_as<std::byte>() + static_cast<std::size_t>(begin) * bytes, 0,
+                          static_cast<std::size_t>(count) * bytes, node_->stream->get()),
           "dispatch: rows of masked ranks");
   };
-  for (int source = 0; source < group().num_ranks(); ++source) {
-    if (!excluded()[static_cast<std::size_t>(source)]) continue;
-    clear(result().recv_x, source);
-    if (result().recv_x_scales) clear(*result().recv_x_scales, source);
+  if (count == 0) return;
+  clear(result().recv_x);
+  if (result().recv_x_scales) clear(*result().recv_x_scales);
+}
+
+void Dispatch::launch_groups() const {
+  const int num_groups = experts().count(group().rank());
+  if (!request().is_cached()) {
+    find_selections(*node_, request(), excluded());
+    std::vector<std::int32_t> ends(static_cast<std::size_t>(num_groups));
+    for (int i = 0; i < num_groups; ++i) {
+      const int expert = experts().begin(group().rank()) + i;
+      ends[static_cast<std::size_t>(i)] =
+          static_cast<std::int32_t>(handle().groups->row_begin(group().num_ranks(), expert));
+    }
+    const Tensor& there = handle().group_ends;
+    check(cudaMemcpyAsync(there.data(), ends.data(), there.num_bytes(), cudaMemcpyHostToDevice, node_->stream->get()),
+          "dispatch: ends of groups");
   }
+  if (num_groups == 0 || handle().expert_alignment == 1) return;  // there is no padding
+  check(device::launch_padding(make_padding_args(), node_->num_sms(request().num_sms), node_->stream->get()),
+        "dispatch: padding");
+}
+
+device::PaddingArgs Dispatch::make_padding_args() const {
+  device::PaddingArgs args;
+  args.group_ends = handle().group_ends.data_as<std::int32_t>();
+  args.num_groups = experts().count(group().rank());
+  args.alignment = handle().expert_alignment;
+  args.x = result().recv_x.data_as<std::byte>();
+  args.row_bytes = cuda::row_bytes(result().recv_x);
+  if (const auto& scales = result().recv_x_scales) {
+    args.scales = scales->data_as<std::byte>();
+    args.scale_row_bytes = cuda::row_bytes(*scales);
+  }
+  if (request().is_cached()) return args;
+  args.weights = result().recv_topk_weights->data_as<float>();
+  args.src_idx = handle().recv_src_idx.data_as<std::int32_t>();
+  return args;
 }
 
 device::SendArgs Dispatch::make_args() const {
@@ -43,7 +79,7 @@ device::SendArgs Dispatch::make_args() const {
 device::Destination Dispatch::destination(int rank) const {
   const host::Placement& placement = placements()[static_cast<std::size_t>(rank)];
   std::byte* const window = node_->data(rank);
-  const std::int64_t first_row = handle().counts.row_begin(group().rank(), rank);
+  const std::int64_t first_row = handle().first_row(group().rank(), rank);
   const auto block = [&](std::uint64_t offset, std::size_t bytes_of_row) {
     return window + offset + static_cast<std::size_t>(first_row) * bytes_of_row;
   };
@@ -52,7 +88,9 @@ device::Destination Dispatch::destination(int rank) const {
   if (const auto& scales = request().x_scales) {
     to.scales = block(placement.scales, static_cast<std::size_t>(scales->size(1)) * size_of(scales->dtype()));
   }
-  if (const auto& ids = request().topk_idx) {
+  if (request().topk_idx && handle().is_expanded()) {
+    to.topk_weights = reinterpret_cast<float*>(window + placement.topk_weights);
+  } else if (const auto& ids = request().topk_idx) {
     const auto num_topk = static_cast<std::size_t>(ids->size(1));
     to.topk_idx = block(placement.topk_idx, num_topk * size_of(ids->dtype()));
     to.topk_weights = reinterpret_cast<float*>(block(placement.topk_weights, num_topk * sizeof(float)));
@@ -67,11 +105,22 @@ device::Destination Dispatch::destination(int rank) const {
 
 void Dispatch::fill_unused_rows() {
   const DeviceGuard guard(node_->stream->device().index);
+  constexpr int kAllOnes = 0xFF;  // every byte of -1
+  if (handle().is_expanded()) {
+    const auto begin = static_cast<std::size_t>(handle().groups->num_rows(group().rank()));
+    const auto end = static_cast<std::size_t>(handle().num_recv_rows);
+    check(cudaMemsetAsync(result().recv_topk_weights->data_as<float>() + begin, 0, (end - begin) * sizeof(float),
+                          node_->stream->get()),
+          "dispatch: weights of unused rows");
+    check(cudaMemsetAsync(handle().recv_src_idx.data_as<std::int32_t>() + begin, kAllOnes,
+                          (end - begin) * sizeof(std::int32_t), node_->stream->get()),
+          "dispatch: source tokens of unused rows");
+    return;
+  }
   const Tensor& ids = *result().recv_topk_idx;
   const Tensor& weights = *result().recv_topk_weights;
   const auto used = static_cast<std::size_t>(handle().num_recv_tokens() * ids.size(1));
   const auto all = static_cast<std::size_t>(ids.num_elements());
-  constexpr int kAllOnes = 0xFF;  // every byte of -1
   check(cudaMemsetAsync(ids.data_as<std::byte>() + used * size_of(ids.dtype()), kAllOnes,
                         (all - used) * size_of(ids.dtype()), node_->stream->get()),
         "dispatch: ids of unused rows");

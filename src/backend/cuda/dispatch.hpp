@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "backend/cuda/device/selections.hpp"
 #include "backend/cuda/device/send.hpp"
 #include "backend/cuda/node.hpp"
 #include "backend/host/dispatch.hpp"
@@ -17,7 +18,11 @@ class Dispatch final : public host::Dispatch {
  private:
   void send(const Deadline& deadline) override;
   void fill_unused_rows() override;
-  void clear_absent_rows() const;
+  void route_selections() override {}  // kernels do, when rows are sent
+  void clear_rows(std::int64_t begin, std::int64_t count) const;
+  /// Queues what an expanded dispatch needs besides sending rows.
+  void launch_groups() const;
+  [[nodiscard]] device::PaddingArgs make_padding_args() const;
   [[nodiscard]] device::SendArgs make_args() const;
   [[nodiscard]] device::Destination destination(int rank) const;
 

@@ -5,6 +5,7 @@
 #include "backend/cuda/device/copy.hpp"
 #include "backend/cuda/device/readmission.hpp"
 #include "backend/cuda/device/reduce.hpp"
+#include "backend/cuda/device/selections.hpp"
 #include "backend/cuda/device/send.hpp"
 #include "backend/cuda/device/worst_case.hpp"
 #include "backend/cuda/node.hpp"
@@ -51,6 +52,7 @@ Parts make_parts(Bootstrap& bootstrap, const BufferOptions& options) {
     check(device::load_low_latency_combine(), "loading kernels");
     check(device::load_layout(), "loading kernels");
     check(device::load_send(), "loading kernels");
+    check(device::load_selections(), "loading kernels");
     check(device::load_copy(), "loading kernels");
     check(device::load_reduce(), "loading kernels");
     check(device::load_worst_case(), "loading kernels");

@@ -1,12 +1,28 @@
 #include "backend/cuda/requests.hpp"
 
+#include "backend/cuda/selections.hpp"
+
 namespace crossdock::cuda {
+
+namespace {
+
+/// Of an operation's kernel, device::SendArgs or device::ReduceArgs.
+template <class Args>
+void set_rows(Args& args, const DispatchHandle::State& handle) {
+  if (handle.is_expanded()) {
+    args.selections = selections_of(handle);
+  } else {
+    args.rows = handle.send_rows.data_as<std::int32_t>();
+  }
+}
+
+}  // namespace
 
 device::SendArgs send_args_of(const backend::DispatchRequest& request, int num_ranks) {
   device::SendArgs args;
   args.num_tokens = request.handle->num_tokens;
   args.num_ranks = num_ranks;
-  args.rows = request.handle->send_rows.data_as<std::int32_t>();
+  set_rows(args, *request.handle);
   args.x = request.x.data_as<std::byte>();
   args.x_stride = stride_bytes(request.x, 0);
   args.row_bytes = row_bytes(request.x);
@@ -17,11 +33,11 @@ device::SendArgs send_args_of(const backend::DispatchRequest& request, int num_r
     args.scale_row_stride = stride_bytes(*request.x_scales, 0);
     args.scale_column_stride = stride_bytes(*request.x_scales, 1);
   }
-  if (request.topk_idx) {
+  if (request.topk_idx) args.topk_weights = request.topk_weights->data_as<float>();
+  if (request.topk_idx && !request.handle->is_expanded()) {
     args.num_topk = static_cast<std::int32_t>(request.topk_idx->size(1));
     args.id_bytes = static_cast<std::int32_t>(size_of(request.topk_idx->dtype()));
     args.topk_idx = request.topk_idx->data_as<std::byte>();
-    args.topk_weights = request.topk_weights->data_as<float>();
   }
   return args;
 }
@@ -32,7 +48,7 @@ device::ReduceArgs reduce_args_of(const backend::CombineRequest& request, int nu
   args.hidden = request.out.size(1);
   args.num_ranks = num_ranks;
   args.element = request.x.dtype() == DataType::kBfloat16 ? device::Element::kBfloat16 : device::Element::kFloat32;
-  args.rows = request.handle->send_rows.data_as<std::int32_t>();
+  set_rows(args, *request.handle);
   if (request.bias_0) {
     args.bias_0 = request.bias_0->data_as<std::byte>();
     args.bias_0_stride = stride_bytes(*request.bias_0, 0);

@@ -135,6 +135,30 @@ TEST_F(CudaFailures, AnIdThatIsNotAllowedIsNamedOnAllRanks) {
   expect_on_all(errors, ErrorCode::kInvalidArgument, "topk_idx[4][0] is 77; allowed are -1 and 0 to 2");
 }
 
+/// Where rows of an expanded dispatch go follows from the ids, not from the caller's counts.
+TEST_F(CudaFailures, ALayoutThatCountsOtherSelectionsThanAnExpandedDispatchIsRefusedOnAllRanks) {
+  const auto errors = attempt(cuda_options(), [](Buffer& buffer) {
+    DispatchInput input = make_input(buffer.rank());
+    input.expand = true;
+    input.layout = buffer.get_dispatch_layout(*input.topk_idx, kRanks);
+    const std::vector<std::int32_t> counts{2, buffer.rank() == 1 ? 50 : 2, 2};
+    input.layout->num_tokens_per_expert =
+        CudaPlace(buffer.rank()).place(Tensor::borrow(counts.data(), DataType::kInt32, {kRanks}));
+    static_cast<void>(buffer.dispatch(input));
+  });
+  expect_on_all(errors, ErrorCode::kInvalidArgument,
+                "num_tokens_per_expert says 50 for expert 1, but topk_idx selects it 2 times");
+}
+
+TEST_F(CudaFailures, AnIdThatIsNotAllowedInAnExpandedDispatchIsNamedOnAllRanks) {
+  const auto errors = attempt(cuda_options(), [](Buffer& buffer) {
+    DispatchInput input = make_input(buffer.rank(), buffer.rank() == 1 ? 77 : -1);
+    input.expand = true;
+    static_cast<void>(buffer.dispatch(input));
+  });
+  expect_on_all(errors, ErrorCode::kInvalidArgument, "topk_idx[4][0] is 77; allowed are -1 and 0 to 2");
+}
+
 TEST_F(CudaFailures, AnArenaThatIsTooSmallIsRefusedOnAllRanks) {
   BufferOptions options = cuda_options();
   options.arena_bytes = 4096;

@@ -16,6 +16,7 @@
 #include "backend/cuda/cuda_place.hpp"
 #include "backend/cuda/device_probe.hpp"
 #include "backend/cuda/low_latency_worlds.hpp"
+#include "core/expanded_mask.hpp"
 #include "core/low_latency_run.hpp"
 #include "core/masked_world.hpp"
 #include "core/world_run.hpp"
@@ -70,17 +71,18 @@ class Worlds {
 /// Every rank reaches every point, whatever happens before.
 class Points {
  public:
+  explicit Points(int num_ranks) : barrier_(num_ranks) {}
   void reach() { barrier_.arrive_and_wait(); }
   /// The rest of them are reached without this rank.
   void leave() { barrier_.arrive_and_drop(); }
 
  private:
-  std::barrier<> barrier_{kRanks};
+  std::barrier<> barrier_;
 };
 
-void run_ranks(const std::function<void(Buffer&, const TensorPlace&, Points&)>& body) {
-  Points points;
-  run_as_threads(kRanks, [&](const std::shared_ptr<Bootstrap>& bootstrap) {
+void run_ranks(const std::function<void(Buffer&, const TensorPlace&, Points&)>& body, int num_ranks = kRanks) {
+  Points points(num_ranks);
+  run_as_threads(num_ranks, [&](const std::shared_ptr<Bootstrap>& bootstrap) {
     const CudaStreamPlace place(bootstrap->rank());
     Buffer buffer(bootstrap, on_device_of(place, cuda_options()));
     try {
@@ -128,6 +130,15 @@ TEST_F(CudaMasks, ARankIsLeftOutAndComesBack) {
       points.reach();
     }
   });
+}
+
+TEST_F(CudaMasks, HandleOfAnExpandedDispatchFromBeforeAMask) {
+  const auto run = [](Buffer& buffer, const TensorPlace& place, Points& points) {
+    std::string text;
+    for (const std::string& line : run_expanded_mask(buffer, place, [&] { points.reach(); })) text += "\n  " + line;
+    if (!text.empty()) throw std::runtime_error("rank " + std::to_string(buffer.rank()) + ":" + text);
+  };
+  run_ranks(run, kExpandedMaskRanks);
 }
 
 /// It had begun an operation that the others never called.

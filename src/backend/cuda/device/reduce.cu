@@ -17,23 +17,69 @@ constexpr int kLoads = 8;   ///< contributions that a thread reads at once
 constexpr int kRounds = 7;  ///< accesses of a thread in a piece of a row, one after the other
 constexpr unsigned kAllLanes = 0xFFFFFFFFU;
 
-/// One token's rows at 32 ranks, one to a lane.
+/// One token's rows at 32 ranks, or of 32 selections, one to a lane.
 struct LaneContribution {
   const std::byte* row;  ///< of this lane's rank, if it has one
   unsigned mask;         ///< lanes that have; the same in all lanes
 };
 
-/// Row of the token in the block of a rank, -1: none. Any row for ranks beyond the last, which contribute nothing.
-__device__ int thread_find_row(const ReduceArgs& args, std::int64_t token, int rank) {
-  return args.rows[token * args.num_ranks + min(rank, args.num_ranks - 1)];
-}
+// How the kernel finds the rows of a token. `contributors` lie in shared memory; those that do not take part, and those
+// beyond the last, have x null.
 
-/// `contributors` lie in shared memory. Those that do not take part, and those beyond the last, have x null.
-__device__ LaneContribution warp_find_contributions(const Contributor* contributors, int first_rank, int row) {
-  const Contributor& mine = contributors[first_rank + static_cast<int>(threadIdx.x % kWarpThreads)];
-  const bool contributes = row >= 0 && mine.x != nullptr;
-  return {contributes ? mine.x + row * mine.stride : nullptr, __ballot_sync(kAllLanes, contributes)};
-}
+/// A token has a row at each rank that it went to.
+struct RankRows {
+  using Place = int;  ///< row in the block of a rank, -1: none
+
+  static __host__ __device__ int count(const ReduceArgs& args) { return args.num_ranks; }
+  /// Any row for ranks beyond the last, which contribute nothing.
+  static __device__ Place thread_find(const ReduceArgs& args, std::int64_t token, int rank) {
+    return args.rows[token * args.num_ranks + min(rank, args.num_ranks - 1)];
+  }
+  static __device__ LaneContribution warp_find(const Contributor* contributors, int first_rank, Place row) {
+    const Contributor& mine = contributors[first_rank + static_cast<int>(threadIdx.x % kWarpThreads)];
+    const bool contributes = row >= 0 && mine.x != nullptr;
+    return {contributes ? mine.x + row * mine.stride : nullptr, __ballot_sync(kAllLanes, contributes)};
+  }
+  static __device__ void warp_reduce_weights(const ReduceArgs& args, const Contributor* contributors,
+                                             std::int64_t token) {
+    for (std::int64_t k = threadIdx.x % kWarpThreads; k < args.num_topk; k += kWarpThreads) {
+      float sum[] = {0.0F};
+      for (int rank = 0; rank < args.num_ranks; ++rank) {
+        const std::int64_t row = thread_find(args, token, rank);
+        if (row < 0 || contributors[rank].x == nullptr) continue;
+        sum[0] = __fadd_rn(sum[0], contributors[rank].weights[row * args.num_topk + k]);
+      }
+      args.out_weights[token * args.num_topk + k] = __uint_as_float(Float32::thread_round(sum));
+    }
+  }
+};
+
+/// A token has a row for each selection; they are listed by ascending (rank, column).
+struct SelectionRows {
+  using Place = SelectionRow;
+
+  static __host__ __device__ int count(const ReduceArgs& args) { return args.selections.num_topk; }
+  static __device__ Place thread_find(const ReduceArgs& args, std::int64_t token, int entry) {
+    return entry < count(args) ? args.selections.rows[token * count(args) + entry] : Place{-1, -1};
+  }
+  static __device__ LaneContribution warp_find(const Contributor* contributors, int /*first*/, const Place& place) {
+    const Contributor& mine = contributors[max(place.rank, 0)];
+    const bool contributes = place.rank >= 0 && mine.x != nullptr;
+    return {contributes ? mine.x + place.row * mine.stride : nullptr, __ballot_sync(kAllLanes, contributes)};
+  }
+  static __device__ void warp_reduce_weights(const ReduceArgs& args, const Contributor* contributors,
+                                             std::int64_t token) {
+    const std::int64_t begin = token * args.num_topk;
+    for (int entry = static_cast<int>(threadIdx.x % kWarpThreads); entry < args.num_topk; entry += kWarpThreads) {
+      const Place place = thread_find(args, token, entry);
+      float sum[] = {0.0F};
+      if (place.rank >= 0 && contributors[place.rank].x != nullptr) {
+        sum[0] = __fadd_rn(sum[0], contributors[place.rank].weights[place.row]);
+      }
+      args.out_weights[begin + args.selections.columns[begin + entry]] = __uint_as_float(Float32::thread_round(sum));
+    }
+  }
+};
 
 /// The first contributions of some, in all lanes.
 template <typename T>
@@ -88,7 +134,7 @@ __device__ const T* row_at(const std::byte* base, std::int64_t stride, std::int6
   return reinterpret_cast<const T*>(base + token * stride);
 }
 
-/// One piece of a token's row: kRounds accesses of each lane. `from` are the contributions of the first 32 ranks.
+/// One piece of a token's row: kRounds accesses of each lane. `from` are the first 32 contributions.
 /// Without biases, and with no more contributions than are read at once: what most calls are.
 template <typename Type, typename T>
 __device__ void warp_reduce_few(const ReduceArgs& args, LaneContribution from, std::int64_t token, int piece) {
@@ -105,7 +151,7 @@ __device__ void warp_reduce_few(const ReduceArgs& args, LaneContribution from, s
 }
 
 /// The same with biases and any number of contributions.
-template <typename Type, typename T>
+template <typename Rows, typename Type, typename T>
 __device__ void warp_reduce_any(const ReduceArgs& args, const Contributor* contributors, LaneContribution from,
                                 std::int64_t token, int piece) {
   const int count = static_cast<int>(args.hidden / Sums<Type, T>::kElements);
@@ -120,28 +166,16 @@ __device__ void warp_reduce_any(const ReduceArgs& args, const Contributor* contr
     if (args.bias_1 != nullptr && is_inside) sums.add(row_at<T>(args.bias_1, args.bias_1_stride, token)[index]);
     if (is_inside) thread_add(first, index, sums);
     warp_add(from, index, is_inside, sums);
-    for (int rank = kWarpThreads; rank < args.num_ranks; rank += kWarpThreads) {
-      const int row_there = thread_find_row(args, token, rank + static_cast<int>(threadIdx.x % kWarpThreads));
-      warp_add(warp_find_contributions(contributors, rank, row_there), index, is_inside, sums);
+    for (int next = kWarpThreads; next < Rows::count(args); next += kWarpThreads) {
+      const auto place = Rows::thread_find(args, token, next + static_cast<int>(threadIdx.x % kWarpThreads));
+      warp_add(Rows::warp_find(contributors, next, place), index, is_inside, sums);
     }
     if (is_inside) thread_store(out + index, sums.rounded());
   }
 }
 
-__device__ void warp_reduce_weights(const ReduceArgs& args, const Contributor* contributors, std::int64_t token) {
-  for (std::int64_t k = threadIdx.x % kWarpThreads; k < args.num_topk; k += kWarpThreads) {
-    float sum[] = {0.0F};
-    for (int rank = 0; rank < args.num_ranks; ++rank) {
-      const std::int64_t row = thread_find_row(args, token, rank);
-      if (row < 0 || contributors[rank].x == nullptr) continue;
-      sum[0] = __fadd_rn(sum[0], contributors[rank].weights[row * args.num_topk + k]);
-    }
-    args.out_weights[token * args.num_topk + k] = __uint_as_float(Float32::thread_round(sum));
-  }
-}
-
 /// A warp's piece of work is a piece of a token's row. The last piece of each token is its weights.
-template <typename Type, typename T, bool kFew>
+template <typename Rows, typename Type, typename T, bool kFew>
 __global__ void __launch_bounds__(kThreads, 1) reduce_kernel(const __grid_constant__ ReduceArgs args) {
   __shared__ Contributor contributors[kMaxRanks];
   if (args.table != nullptr && args.table->is_failed != 0) return;
@@ -155,18 +189,19 @@ __global__ void __launch_bounds__(kThreads, 1) reduce_kernel(const __grid_consta
   constexpr int kPieceElements = kRounds * kWarpThreads * Sums<Type, T>::kElements;
   const int row_pieces = static_cast<int>((args.hidden + kPieceElements - 1) / kPieceElements);
   const int pieces = row_pieces + (args.num_topk > 0 ? 1 : 0);
-  const int rank = static_cast<int>(threadIdx.x % kWarpThreads);
+  const int lane = static_cast<int>(threadIdx.x % kWarpThreads);
   WarpItem item(args.num_tokens, pieces, kThreads);
-  int row = item.is_valid() ? thread_find_row(args, item.token(), rank) : -1;
+  typename Rows::Place place{};
+  if (item.is_valid()) place = Rows::thread_find(args, item.token(), lane);
   for (; item.is_valid(); item.step()) {
-    const LaneContribution from = warp_find_contributions(contributors, 0, row);
-    if (const WarpItem next = item.next(); next.is_valid()) row = thread_find_row(args, next.token(), rank);
+    const LaneContribution from = Rows::warp_find(contributors, 0, place);
+    if (const WarpItem next = item.next(); next.is_valid()) place = Rows::thread_find(args, next.token(), lane);
     if (item.piece() == row_pieces) {
-      warp_reduce_weights(args, contributors, item.token());
+      Rows::warp_reduce_weights(args, contributors, item.token());
     } else if constexpr (kFew) {
       warp_reduce_few<Type, T>(args, from, item.token(), item.piece());
     } else {
-      warp_reduce_any<Type, T>(args, contributors, from, item.token(), item.piece());
+      warp_reduce_any<Rows, Type, T>(args, contributors, from, item.token(), item.piece());
     }
   }
   block_complete(args.completion);
@@ -189,20 +224,35 @@ int access_bytes_of(const ReduceArgs& args) {
   return bytes;
 }
 
-template <typename Type, typename T>
-void launch(const ReduceArgs& args, int num_sms, cudaStream_t stream) {
+template <typename Rows, typename Type, typename T>
+void launch_with(const ReduceArgs& args, int num_sms, cudaStream_t stream) {
   const auto grid = static_cast<unsigned>(num_sms);
-  if (args.num_ranks <= kLoads && args.bias_0 == nullptr) {
-    reduce_kernel<Type, T, true><<<grid, kThreads, 0, stream>>>(args);
+  if (Rows::count(args) <= kLoads && args.bias_0 == nullptr) {
+    reduce_kernel<Rows, Type, T, true><<<grid, kThreads, 0, stream>>>(args);
   } else {
-    reduce_kernel<Type, T, false><<<grid, kThreads, 0, stream>>>(args);
+    reduce_kernel<Rows, Type, T, false><<<grid, kThreads, 0, stream>>>(args);
   }
 }
 
 template <typename Type, typename T>
+void launch(const ReduceArgs& args, int num_sms, cudaStream_t stream) {
+  if (args.selections.rows != nullptr) {
+    launch_with<SelectionRows, Type, T>(args, num_sms, stream);
+  } else {
+    launch_with<RankRows, Type, T>(args, num_sms, stream);
+  }
+}
+
+template <typename Rows, typename Type, typename T>
+cudaError_t load_with(cudaFuncAttributes& attributes) {
+  const cudaError_t error = cudaFuncGetAttributes(&attributes, reduce_kernel<Rows, Type, T, true>);
+  return error == cudaSuccess ? cudaFuncGetAttributes(&attributes, reduce_kernel<Rows, Type, T, false>) : error;
+}
+
+template <typename Type, typename T>
 cudaError_t load(cudaFuncAttributes& attributes) {
-  const cudaError_t error = cudaFuncGetAttributes(&attributes, reduce_kernel<Type, T, true>);
-  return error == cudaSuccess ? cudaFuncGetAttributes(&attributes, reduce_kernel<Type, T, false>) : error;
+  const cudaError_t error = load_with<RankRows, Type, T>(attributes);
+  return error == cudaSuccess ? load_with<SelectionRows, Type, T>(attributes) : error;
 }
 
 }  // namespace

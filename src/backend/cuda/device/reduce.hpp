@@ -8,12 +8,13 @@
 
 #include "backend/cuda/device/completion.hpp"
 #include "backend/cuda/device/limits.hpp"
+#include "backend/cuda/device/selections.hpp"
 
 namespace crossdock::cuda::device {
 
 /// This rank's block of rows in the window of a rank that answers them.
 struct Contributor {
-  const std::byte* x = nullptr;  ///< first row of the block
+  const std::byte* x = nullptr;  ///< first row of the block; of an expanded dispatch, of all rows
   std::int64_t stride = 0;       ///< bytes from row to row
   const float* weights = nullptr;
 };
@@ -36,6 +37,7 @@ struct ReduceArgs {
   Element element = Element::kBfloat16;
   std::uint64_t ranks = 0;             ///< bit r: rank r contributes
   const std::int32_t* rows = nullptr;  ///< [N, R] row of the block of each rank, -1: none
+  SelectionTable selections;           ///< instead of rows, of an expanded dispatch
   const std::byte* bias_0 = nullptr;   ///< [N, H], or null
   std::int64_t bias_0_stride = 0;
   const std::byte* bias_1 = nullptr;
@@ -53,7 +55,8 @@ static_assert(sizeof(ReduceArgs) <= 4096);
 cudaError_t load_reduce();
 
 /// out[t] = round(0 + bias_0[t] + bias_1[t] + rows for t by ascending rank), in float32; weights likewise without
-/// biases. A NaN becomes the canonical one. Occupies at most `num_sms` multiprocessors.
+/// biases. Of an expanded dispatch rows by ascending (rank, column), and a column gets its own row's weight. A NaN
+/// becomes the canonical one. Occupies at most `num_sms` multiprocessors.
 cudaError_t launch_reduce(const ReduceArgs& args, int num_sms, cudaStream_t stream);
 
 }  // namespace crossdock::cuda::device

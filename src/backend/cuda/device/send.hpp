@@ -8,11 +8,12 @@
 
 #include "backend/cuda/device/completion.hpp"
 #include "backend/cuda/device/limits.hpp"
+#include "backend/cuda/device/selections.hpp"
 
 namespace crossdock::cuda::device {
 
 /// What this rank's block of rows at one receiver looks like: addresses of its first row there, null for what does not
-/// travel.
+/// travel. Of an expanded dispatch those of the receiver's tensors.
 struct Destination {
   std::byte* x = nullptr;
   std::byte* scales = nullptr;
@@ -47,6 +48,7 @@ struct SendArgs {
   std::int32_t scale_bytes = 4;
   std::uint64_t ranks = 0;             ///< bit r: rows go to rank r
   const std::int32_t* rows = nullptr;  ///< [N, R] row of the block at each receiver, -1: none
+  SelectionTable selections;           ///< instead of rows, of an expanded dispatch
   const std::byte* x = nullptr;        ///< [N, row_bytes]
   std::int64_t x_stride = 0;
   std::int64_t row_bytes = 0;
@@ -66,7 +68,8 @@ static_assert(sizeof(SendArgs) <= 4096);
 cudaError_t load_send();
 
 /// Reads each row once and stores it to all its destinations, with its scales, local expert ids, weights and source
-/// index. Occupies at most `num_sms` multiprocessors.
+/// index; of an expanded dispatch with its selection's weight and without ids. Occupies at most `num_sms`
+/// multiprocessors.
 cudaError_t launch_send(const SendArgs& args, int num_sms, cudaStream_t stream);
 
 }  // namespace crossdock::cuda::device
