@@ -59,7 +59,7 @@ device::ReduceArgs reduce_args_of(const backend::CombineRequest& request, int nu
   }
   args.out = request.out.data_as<std::byte>();
   if (request.topk_weights) {
-    args.num_topk = static_cast<std::int32_t>(request.topk_weights->size(1));
+    args.num_topk = static_cast<std::int32_t>(request.out_weights->size(1));
     args.out_weights = request.out_weights->data_as<float>();
   }
   return args;
