@@ -48,6 +48,7 @@ LowLatencyQueue::LowLatencyQueue(std::shared_ptr<host::Group> group, DeviceWindo
   const DeviceGuard guard(stream_->device().index);
   check(cudaEventCreateWithFlags(&order_, cudaEventDisableTiming), "cudaEventCreate");
   check(cudaEventCreateWithFlags(&allocated_, cudaEventDisableTiming), "cudaEventCreate");
+  check(cudaEventCreateWithFlags(&between_, cudaEventDisableTiming), "cudaEventCreate");
   int least = 0;
   int greatest = 0;
   check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "cudaDeviceGetStreamPriorityRange");
@@ -57,6 +58,7 @@ LowLatencyQueue::LowLatencyQueue(std::shared_ptr<host::Group> group, DeviceWindo
 LowLatencyQueue::~LowLatencyQueue() {
   if (order_ != nullptr) static_cast<void>(cudaEventDestroy(order_));
   if (allocated_ != nullptr) static_cast<void>(cudaEventDestroy(allocated_));
+  if (between_ != nullptr) static_cast<void>(cudaEventDestroy(between_));
   if (own_stream_ != nullptr) static_cast<void>(cudaStreamDestroy(own_stream_));
 }
 
@@ -114,6 +116,10 @@ void LowLatencyQueue::order(const Launch& launch) {
       last_capture_.lock() == launch.captured) {
     check(cudaStreamWaitEvent(launch.stream, order_), "the order of low-latency operations");
   }
+}
+
+void LowLatencyQueue::separate(const Launch& launch) {
+  if (!launch.captured) check(cudaEventRecord(between_, launch.stream), "the order of kernels");
 }
 
 void LowLatencyQueue::note_launched(const Launch& launch) {

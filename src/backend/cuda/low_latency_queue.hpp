@@ -63,7 +63,11 @@ class LowLatencyQueue {
   [[nodiscard]] Launch begin_local(const Stream& caller);
   /// Before the second half of an operation with a hook.
   void resume(Launch& launch);
-  /// After each kernel of the operation.
+  /// After a kernel that waits for other ranks, if the operation has another one on its stream. Without something
+  /// between them, the second, while it waits for the first, may keep kernels of all other streams of the process from
+  /// starting, those of the ranks that are waited for included (seen on an H200).
+  void separate(const Launch& launch);
+  /// After each half of the operation.
   void note_launched(const Launch& launch);
   /// `epoch` is the operation's own word on the device.
   [[nodiscard]] device::Party party(const Launch& launch, device::Phases phases, const Tensor& epoch,
@@ -122,6 +126,7 @@ class LowLatencyQueue {
   /// behind these: another rank may need them first.
   cudaStream_t own_stream_ = nullptr;
   cudaEvent_t allocated_ = nullptr;  ///< what was allocated on the buffer's stream is there
+  cudaEvent_t between_ = nullptr;    ///< two kernels, see separate; no one waits for it
   int max_experts_;
   int num_sms_;
   PinnedArray<device::Mailbox> mailbox_;

@@ -99,6 +99,7 @@ void WorstCaseCombine::exchange(const Deadline& deadline) const {
     args.own_weights = request_.topk_weights->data_as<float>();
   }
   check(device::launch_exchange(args, launch_.stream), "combine: announcement");
+  node_->queue->separate(launch_);
 }
 
 void WorstCaseCombine::reduce() const {

@@ -148,6 +148,7 @@ void WorstCaseDispatch::exchange(const Deadline& deadline) const {
   args.row_bytes = row_bytes(request_.x);
   args.scale_row_bytes = scale_row_bytes();
   check(device::launch_exchange(args, launch_.stream), "dispatch: counts");
+  node_->queue->separate(launch_);
 }
 
 void WorstCaseDispatch::send_rows() const {
