@@ -60,7 +60,8 @@ __device__ void block_find_first_rows(const SelectionArgs& args, std::int32_t* n
   __syncthreads();
 }
 
-/// The rows of 32 selections, one to a lane, which come behind those of earlier calls; any row for those without expert.
+/// The rows of 32 selections, one to a lane, which come behind those of earlier calls; any row for those without
+/// expert.
 __device__ int warp_take_rows(std::int32_t* next_rows, int expert) {
   const unsigned lane = threadIdx.x % kWarpThreads;
   const unsigned same = __match_any_sync(kAllLanes, expert);

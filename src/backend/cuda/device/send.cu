@@ -15,7 +15,7 @@ constexpr unsigned kAllLanes = 0xFFFFFFFFU;
 
 /// The destinations of one token among 32 ranks, or 32 of its selections in an expanded dispatch, one to a lane.
 struct LaneDestination {
-  int row;        ///< of this lane's rank, -1: the token does not go there
+  int row;  ///< of this lane's rank, -1: the token does not go there
   int rank;
   unsigned mask;  ///< lanes whose rank gets the token; the same in all lanes
 };
@@ -52,8 +52,8 @@ struct SelectionRows {
   }
 };
 
-/// Calls body(destination, row there) for each destination of the token. `destinations` are those of the 32 ranks, or of
-/// all ranks if selections are sent.
+/// Calls body(destination, row there) for each destination of the token. `destinations` are those of the 32 ranks, or
+/// of all ranks if selections are sent.
 template <typename Rows, typename Body>
 __device__ void warp_for_each(const LaneDestination& to, const Destination* destinations, const Body& body) {
   for (unsigned left = to.mask; left != 0; left &= left - 1) {
