@@ -103,6 +103,11 @@ std::uint64_t CudaBackend::readmit(std::uint64_t next, std::string_view operatio
   return epoch;
 }
 
+std::vector<int> CudaBackend::masked_ranks() const {
+  node_->queue->hear_of_losses();
+  return HostBackend::masked_ranks();
+}
+
 std::uint64_t CudaBackend::mask_bits() const {
   std::uint64_t bits = 0;
   for (const int other : masked_ranks()) bits |= std::uint64_t{1} << static_cast<unsigned>(other);

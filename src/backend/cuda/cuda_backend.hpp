@@ -27,6 +27,7 @@ class CudaBackend final : public host::HostBackend {
   void refuse(const backend::Refusal& refusal, const Error& reason, const Deadline& deadline) override;
   void throw_unawaited() override { node_->queue->throw_unawaited(); }
   void set_masked(int rank, bool masked, std::uint64_t next) override;
+  [[nodiscard]] std::vector<int> masked_ranks() const override;
   [[nodiscard]] std::uint64_t readmit(std::uint64_t next, std::string_view operation,
                                       const std::function<void()>& finish) override;
   [[nodiscard]] Tensor allocate(DataType dtype, std::span<const std::int64_t> shape) override;

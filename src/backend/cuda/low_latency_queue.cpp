@@ -77,6 +77,7 @@ Launch LowLatencyQueue::begin(std::string_view operation, std::uint64_t epoch, C
     check(cudaStreamWaitEvent(own_stream_, allocated_), "the order of memory");
   }
   launch.ordinal = ++last_ordinal_;
+  last_epoch_ = epoch;
   awaited_[launch.ordinal % awaited_.size()] = is_awaited ? launch.ordinal : 0;
   order(launch);
   if (completion == Completion::kHook && !launch.captured) {
@@ -139,6 +140,7 @@ device::Party LowLatencyQueue::party(const Launch& launch, device::Phases phases
   party.max_experts = max_experts_;
   party.phases = phases;
   party.notes_progress = !launch.captured;
+  party.masks_lost = group_->windows.mask_lost_ranks;
   party.ordinal = launch.ordinal;
   party.timeout_ns = static_cast<std::uint64_t>(std::chrono::nanoseconds(std::min(timeout, kLongest)).count());
   party.mailbox = mailbox_.get();
@@ -222,7 +224,10 @@ void LowLatencyQueue::release_read() {
 void LowLatencyQueue::await(const Launch& launch, const Deadline& deadline) {
   int spins = kSpins;
   auto next_watch = Deadline::Clock::now() + kWatchInterval;
-  const Deadline given_up(deadline.left() + kKernelGrace);
+  // If ranks are lost, one after the other, the kernel has patience with each.
+  const int losses = group_->windows.mask_lost_ranks ? group_->num_ranks() : 0;
+  const Deadline given_up(deadline.left() + kKernelGrace +
+                          losses * std::max<Milliseconds>(std::min(deadline.timeout(), kLongest), kKernelGrace));
   while (!CommunicationStream::is_through(*launch.ticket)) {
     if (spins-- > 0) continue;
     for (int i = 0; i < kYieldsPerClock && !CommunicationStream::is_through(*launch.ticket); ++i) ::sched_yield();
@@ -240,6 +245,7 @@ void LowLatencyQueue::await(const Launch& launch, const Deadline& deadline) {
                      group_->rank(), launch.operation, stream_->device().index, deadline.timeout().count());
   }
   const std::lock_guard lock(mutex_);
+  note_losses();
   device::Failure& failure = mailbox_[0].failures[launch.ordinal % device::Mailbox::kFailures];
   if (load(failure.ordinal) == launch.ordinal) throw take(failure, launch.operation, deadline.timeout());
 }
@@ -264,8 +270,23 @@ bool LowLatencyQueue::is_masked(std::uint64_t epoch) const {
   }
 }
 
+void LowLatencyQueue::hear_of_losses() {
+  const std::lock_guard lock(mutex_);
+  note_losses();
+}
+
+void LowLatencyQueue::note_losses() {
+  const std::uint64_t lost = load(mailbox_[0].lost);
+  for (int rank = 0; rank < group_->num_ranks(); ++rank) {
+    const std::uint64_t bit = std::uint64_t{1} << static_cast<unsigned>(rank);
+    if ((lost & ~losses_noted_ & bit) != 0) static_cast<void>(group_->signals.masks().lose(rank, last_epoch_));
+  }
+  losses_noted_ = lost;
+}
+
 void LowLatencyQueue::throw_unawaited() {
   const std::lock_guard lock(mutex_);
+  note_losses();
   const std::uint64_t num_failures = load(mailbox_[0].num_failures);
   if (num_failures == failures_taken_) return;
   failures_taken_ = num_failures;

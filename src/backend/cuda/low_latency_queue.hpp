@@ -84,6 +84,8 @@ class LowLatencyQueue {
 
   /// See Backend::throw_unawaited.
   void throw_unawaited();
+  /// Of ranks that operations which have ended went without: the host masks them too.
+  void hear_of_losses();
   /// Waits until the operation has ended, and throws what it ended with. REQUIRES: launch.ticket.
   void await(const Launch& launch, const Deadline& deadline);
   /// Tells the others that this rank does not do its next operation.
@@ -109,6 +111,8 @@ class LowLatencyQueue {
   [[nodiscard]] bool has_kept();
   void release_kept();
   void watch_peers(std::uint64_t epoch);
+  /// With the lock.
+  void note_losses();
   void readmit(const device::ReadmissionArgs& args);
   [[nodiscard]] bool is_masked(std::uint64_t epoch) const;
   [[nodiscard]] Error take(device::Failure& failure, std::string_view operation, Milliseconds timeout);
@@ -134,6 +138,8 @@ class LowLatencyQueue {
 
   std::mutex mutex_;
   std::uint64_t last_ordinal_ = 0;
+  std::uint64_t last_epoch_ = 0;    ///< as Launch::epoch
+  std::uint64_t losses_noted_ = 0;  ///< of Mailbox::lost
   bool was_launched_ = false;
   cudaStream_t last_stream_ = nullptr;
   bool was_captured_ = false;  ///< the last one

@@ -1,4 +1,5 @@
-// A rank that is killed or leaves in low-latency mode: the others get kPeerLost, and their device works on.
+// A rank that is killed or leaves in low-latency mode: the others get kPeerLost, and their device works on; or they go on
+// without it, if ranks that are lost are to be masked.
 #include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
 
@@ -8,6 +9,7 @@
 #include <stdexcept>
 #include <string>
 #include <tuple>
+#include <vector>
 
 #include <crossdock/buffer.hpp>
 #include <crossdock/error.hpp>
@@ -27,16 +29,35 @@ constexpr int kVictim = 1;
 
 enum class End : std::uint8_t { kKilled, kLeft };
 
-void run_rank(const std::shared_ptr<Bootstrap>& bootstrap, bool at_combine, End end) {
+void go_on(Buffer& buffer, const TensorPlace& place) {
+  for (const std::uint64_t seed : {1, 2, 3, 4, 5, 6}) {
+    const LowLatencyWorld world = make_low_latency_world(seed, {.num_ranks = kRanks});
+    const LowLatencyWorld expected = with_masked(world, {kVictim}, {kVictim});
+    LowLatencyRun(buffer, world, expected, place).run(cuda_options_of(seed, buffer.rank()));
+  }
+}
+
+void run_rank(const std::shared_ptr<Bootstrap>& bootstrap, bool at_combine, End end, bool masks) {
   const LowLatencyWorld world = make_low_latency_world(9, {.num_ranks = kRanks});
+  const LowLatencyWorld expected = with_masked(world, at_combine ? std::vector<int>() : std::vector{kVictim}, {kVictim});
   const CudaStreamPlace place(bootstrap->rank());
-  Buffer buffer(bootstrap, on_device_of(place, cuda_low_latency_options()));
+  BufferOptions options = cuda_low_latency_options();
+  options.mask_lost_ranks = masks;
+  Buffer buffer(bootstrap, on_device_of(place, options));
   LowLatencyRun run(buffer, world, place);
   run.run();
   if (at_combine) run.dispatch();
   if (bootstrap->rank() == kVictim) {
     if (end == End::kKilled) ::raise(SIGKILL);
     return;  // the buffer is destroyed
+  }
+  if (masks) {
+    run.expect(expected);
+    if (!at_combine) run.dispatch();
+    run.check_dispatch();
+    run.combine();
+    run.check_combine();
+    return go_on(buffer, place);
   }
   try {
     if (at_combine) {
@@ -52,15 +73,16 @@ void run_rank(const std::shared_ptr<Bootstrap>& bootstrap, bool at_combine, End 
   if (state != cudaSuccess) throw std::runtime_error(std::string("the device: ") + cudaGetErrorString(state));
 }
 
-class CudaLowLatencyDeath : public ::testing::TestWithParam<std::tuple<bool, End>> {};
+class CudaLowLatencyDeath : public ::testing::TestWithParam<std::tuple<bool, End, bool>> {};
 
-TEST_P(CudaLowLatencyDeath, OthersLoseThePeerAndKeepTheDevice) {
+TEST_P(CudaLowLatencyDeath, OthersLoseOrMaskThePeerAndKeepTheDevice) {
   if (const std::string reason = why_no_cuda_device(); !reason.empty()) GTEST_SKIP() << reason;
   const bool at_combine = std::get<0>(GetParam());
   const End end = std::get<1>(GetParam());
+  const bool masks = std::get<2>(GetParam());
   const auto begin = std::chrono::steady_clock::now();
   const auto statuses = run_as_processes(
-      kRanks, [&](const std::shared_ptr<Bootstrap>& bootstrap) { run_rank(bootstrap, at_combine, end); });
+      kRanks, [&](const std::shared_ptr<Bootstrap>& bootstrap) { run_rank(bootstrap, at_combine, end, masks); });
   EXPECT_LT(std::chrono::steady_clock::now() - begin, cuda_low_latency_options().timeout) << "found by the deadline";
   for (int rank = 0; rank < kRanks; ++rank) {
     const ExitStatus expected{.code = 0, .signal = rank == kVictim && end == End::kKilled ? SIGKILL : 0};
@@ -69,7 +91,8 @@ TEST_P(CudaLowLatencyDeath, OthersLoseThePeerAndKeepTheDevice) {
 }
 
 INSTANTIATE_TEST_SUITE_P(AtDispatchAndCombine, CudaLowLatencyDeath,
-                         ::testing::Combine(::testing::Bool(), ::testing::Values(End::kKilled, End::kLeft)));
+                         ::testing::Combine(::testing::Bool(), ::testing::Values(End::kKilled, End::kLeft),
+                                            ::testing::Bool()));
 
 }  // namespace
 }  // namespace crossdock::testing

@@ -1,7 +1,6 @@
 // Masked ranks on a CUDA device: the others get what the oracle says of a world without them, and they can come back.
 #include <gtest/gtest.h>
 
-#include <barrier>
 #include <chrono>
 #include <cstddef>
 #include <functional>
@@ -11,29 +10,21 @@
 #include <vector>
 
 #include <crossdock/buffer.hpp>
-#include <crossdock/error.hpp>
 
 #include "backend/cuda/cuda_place.hpp"
 #include "backend/cuda/device_probe.hpp"
 #include "backend/cuda/low_latency_worlds.hpp"
+#include "backend/cuda/mask_run.hpp"
 #include "core/expanded_mask.hpp"
 #include "core/low_latency_run.hpp"
 #include "core/masked_world.hpp"
 #include "core/world_run.hpp"
-#include "support/ranks.hpp"
 
 namespace crossdock::testing {
 namespace {
 
 constexpr int kRanks = 3;
 constexpr int kMasked = 1;
-
-BufferOptions cuda_options() {
-  BufferOptions options = buffer_options_for(kRanks);
-  options.timeout = Milliseconds(5'000);
-  options.arena_bytes = std::size_t{16} << 20U;
-  return options;
-}
 
 /// Worlds of both modes, in turn; throughput ones with and without a worst case.
 class Worlds {
@@ -68,42 +59,8 @@ class Worlds {
   std::vector<LowLatencyWorld> masked_low_latency_;
 };
 
-/// Every rank reaches every point, whatever happens before.
-class Points {
- public:
-  explicit Points(int num_ranks) : barrier_(num_ranks) {}
-  void reach() { barrier_.arrive_and_wait(); }
-  /// The rest of them are reached without this rank.
-  void leave() { barrier_.arrive_and_drop(); }
-
- private:
-  std::barrier<> barrier_;
-};
-
 void run_ranks(const std::function<void(Buffer&, const TensorPlace&, Points&)>& body, int num_ranks = kRanks) {
-  Points points(num_ranks);
-  run_as_threads(num_ranks, [&](const std::shared_ptr<Bootstrap>& bootstrap) {
-    const CudaStreamPlace place(bootstrap->rank());
-    Buffer buffer(bootstrap, on_device_of(place, cuda_options()));
-    try {
-      body(buffer, place, points);
-    } catch (...) {
-      points.leave();
-      throw;
-    }
-    points.reach();  // giving up a buffer waits for the others' kernels
-    points.leave();
-  });
-}
-
-void expect_state_error(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    if (error.code() == ErrorCode::kState) return;
-    throw;
-  }
-  throw std::runtime_error("a masked rank took part");
+  testing::run_ranks(num_ranks, [](int) { return cuda_mask_options(kRanks); }, body);
 }
 
 struct CudaMasks : ::testing::Test {

@@ -72,7 +72,12 @@ struct OwnState {
   std::uint64_t num_failures;    ///< reported
   std::uint64_t read_epoch;      ///< every rank has read all that belongs to the operations up to this
   std::uint64_t masked;          ///< bit r: this rank goes without rank r
-  std::uint64_t admitted_epoch;  ///< written by others that let this rank in again: as `epoch`
+  std::uint64_t lost;            ///< bits of `masked`: ranks that did not come, and were not masked by the caller
+  std::uint64_t last_loss;       ///< device clock
+  // Written by others too, see lost_ranks.cuh.
+  std::uint64_t admitted_epoch;  ///< as `epoch`, when this rank was let in again
+  std::uint64_t claim;           ///< up to this operation the rank takes part; or kSealed | the first that goes without
+  std::uint64_t sealed_epoch;    ///< of a seal that is no more
   std::uint32_t send_ended;      ///< blocks
   std::uint32_t receive_ended;
   Obstacle obstacle;
@@ -190,6 +195,7 @@ struct Mailbox {
 
   std::uint64_t num_failures;   ///< counted up after an entry of `failures` was written
   std::uint64_t read_ordinal;   ///< every rank has read all that belongs to the operations up to this
+  std::uint64_t lost;           ///< OwnState::lost
   std::uint64_t gone;           ///< bit r: rank r will not come, or r is this rank and masked; written by the host
   Failure failures[kFailures];  ///< an operation's is at its ordinal modulo this
 };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "backend/cuda/device/completion.cuh"
+#include "backend/cuda/device/lost_ranks.cuh"
 #include "backend/cuda/device/low_latency_party.hpp"
 #include "backend/cuda/device/ranks.cuh"
 
@@ -60,9 +61,7 @@ class Slot {
   std::uint64_t slot_;
 };
 
-__device__ inline OwnState& thread_own(const Party& party) {
-  return *reinterpret_cast<OwnState*>(party.windows[party.rank]);
-}
+__device__ inline OwnState& thread_own(const Party& party) { return thread_state_of(party, party.rank); }
 
 __device__ inline bool thread_sends(const Party& party) {
   return (static_cast<unsigned>(party.phases) & static_cast<unsigned>(Phases::kSend)) != 0;
@@ -74,7 +73,8 @@ __device__ inline bool thread_receives(const Party& party) {
 /// What all threads of a block know of the operation. Lies in shared memory.
 struct BlockState {
   std::uint64_t epoch;
-  std::uint64_t masked;
+  std::uint64_t masked;  ///< bit r: the operation goes without rank r
+  std::uint64_t lost;    ///< those of them that were given up, in this operation or before
   std::uint64_t deadline;  ///< of the half that runs
   std::uint64_t begin;     ///< of the half that runs
   bool is_broken;          ///< nothing is to be waited for
@@ -91,6 +91,7 @@ __device__ inline void block_begin(const Party& party, BlockState& block) {
     const OwnState& own = thread_own(party);
     block.epoch = thread_sends(party) ? own.epoch + 1 : *party.epoch;
     block.masked = own.masked;
+    block.lost = own.lost;
     block.is_broken = own.broken != 0;
     block.failure = BlockState::kNoFailure;
     block.detail = 0;
@@ -137,20 +138,57 @@ __device__ inline bool thread_has_failed(const Party& party, const BlockState& b
   return *static_cast<volatile std::uint64_t*>(&thread_own(party).failed_epoch) == block.epoch;
 }
 
-/// Waits until *word, which `rank` writes, is at least `required`.
-__device__ inline FailureKind thread_wait(const Party& party, const BlockState& block, int rank,
-                                          const std::uint64_t* word, std::uint64_t required) {
+/// May a rank be given up now because it is late? One at a time: those who are left come at different times if one of
+/// them hears of a loss later than another.
+__device__ inline bool thread_loses_patience(const Party& party, std::uint64_t now) {
+  constexpr std::uint64_t kShortestGraceNs = 1'000'000'000;
+  std::uint64_t* const last_loss = &thread_own(party).last_loss;
+  const std::uint64_t before = thread_look(last_loss);
+  const std::uint64_t grace = party.timeout_ns > kShortestGraceNs ? party.timeout_ns : kShortestGraceNs;
+  return (before == 0 || now >= before + grace) && thread_swap(last_loss, before, now);
+}
+
+/// The operation goes on without the rank.
+__device__ inline void thread_exclude(const Party& party, BlockState& block, int rank) {
+  *static_cast<volatile std::uint64_t*>(&thread_own(party).last_loss) = thread_clock_ns();
+  const unsigned long long bit = 1ULL << static_cast<unsigned>(rank);
+  atomicOr(reinterpret_cast<unsigned long long*>(&block.masked), bit);
+  atomicOr(reinterpret_cast<unsigned long long*>(&block.lost), bit);
+}
+
+/// Waits until *word, which `rank` writes, is at least `required`. If ranks that are lost are to be masked, and this one
+/// does not take part in operation `needed` any more, the block goes on without it.
+__device__ inline FailureKind thread_wait(const Party& party, BlockState& block, int rank, const std::uint64_t* word,
+                                          std::uint64_t required, std::uint64_t needed) {
   constexpr unsigned kPollsPerClock = 64;
-  constexpr unsigned kPollsPerHost = 4096;  // the host's word is far away
-  const auto has_come = [&] { return *static_cast<const volatile std::uint64_t*>(word) >= required; };
+  constexpr unsigned kPollsPerHost = 4096;  // the host's word is far away, and so are those of other devices
+  constexpr std::uint64_t kClaimGraceNs = 100'000'000;  // between a claim and what it announces
+  const bool may_be_lost = party.masks_lost && rank != party.rank;
+  std::uint64_t last_moment = 0;  // of a rank that was late, and had claimed the operation
+  const auto has_come = [&] { return thread_look(word) >= required; };
   for (unsigned polls = 1; !has_come(); ++polls) {
     if (polls % kPollsPerClock != 0) continue;
-    if (*static_cast<volatile std::uint64_t*>(&thread_own(party).broken) != 0) return FailureKind::kBroken;
-    if (thread_clock_ns() >= block.deadline) return FailureKind::kTimeout;
+    if (thread_look(&thread_own(party).broken) != 0) return FailureKind::kBroken;
+    const std::uint64_t now = thread_clock_ns();
+    if (now >= block.deadline && !may_be_lost) return FailureKind::kTimeout;
     if (polls % kPollsPerHost != 0) continue;
-    const std::uint64_t gone = *static_cast<volatile std::uint64_t*>(&party.mailbox->gone);
+    const std::uint64_t gone = thread_look(&party.mailbox->gone);
     if (thread_takes_part(gone, party.rank)) return FailureKind::kMasked;
-    if (thread_takes_part(gone, rank) && !has_come()) return FailureKind::kGone;
+    const bool is_gone = thread_takes_part(gone, rank);
+    if (!may_be_lost) {
+      if (is_gone && !has_come()) return FailureKind::kGone;
+      continue;
+    }
+    bool is_lost = thread_is_lost(party, rank, needed);
+    if (!is_lost && (is_gone || (now >= block.deadline && thread_loses_patience(party, now)))) {
+      is_lost = thread_gives_up(party, rank, needed);
+      if (!is_lost && last_moment == 0) last_moment = now + kClaimGraceNs;
+    }
+    if (is_lost) {
+      thread_exclude(party, block, rank);
+      return FailureKind::kNone;
+    }
+    if (last_moment != 0 && now >= last_moment && !has_come()) return is_gone ? FailureKind::kGone : FailureKind::kTimeout;
   }
   static_cast<void>(thread_acquire(word));
   return FailureKind::kNone;
@@ -180,8 +218,8 @@ __device__ inline void block_await_slot(const Party& party, BlockState& block, i
   const int rank = static_cast<int>(threadIdx.x) - first_thread;
   if (rank < 0 || rank >= party.num_ranks || block.epoch <= kLowLatencySlots || thread_is_masked(block, rank)) return;
   const Slot slot(party, block.epoch);
-  thread_note(block, thread_wait(party, block, rank, slot.read(rank, party.rank), block.epoch - kLowLatencySlots),
-              rank);
+  const std::uint64_t before = block.epoch - kLowLatencySlots;
+  thread_note(block, thread_wait(party, block, rank, slot.read(rank, party.rank), before, block.epoch), rank);
 }
 
 /// All threads. A captured operation stages where it, or another one, staged before: waits until that has been read.
@@ -192,7 +230,7 @@ __device__ inline bool block_await_parcel(const Party& party, BlockState& block,
   if (rank < party.num_ranks && header.stamp == (ParcelHeader::kStamp ^ before) && before < block.epoch &&
       !thread_is_masked(block, rank)) {
     const Slot slot(party, before);
-    thread_note(block, thread_wait(party, block, rank, slot.read(rank, party.rank), before), rank);
+    thread_note(block, thread_wait(party, block, rank, slot.read(rank, party.rank), before, block.epoch), rank);
   }
   return !block_fails(party, block);
 }
@@ -202,23 +240,26 @@ __device__ inline void thread_stamp_parcel(const BlockState& block, std::byte* p
   *reinterpret_cast<ParcelHeader*>(parcel) = {ParcelHeader::kStamp ^ block.epoch, block.epoch};
 }
 
-[[nodiscard]] __device__ inline bool thread_agree(const Record& a, const Record& b) {
+/// Of ranks that are lost some hear later than others.
+[[nodiscard]] __device__ inline bool thread_agree(const Record& a, const Record& b, std::uint64_t lost) {
   return a.hidden == b.hidden && a.max_tokens == b.max_tokens && a.handle_epoch == b.handle_epoch && a.kind == b.kind &&
          a.num_topk == b.num_topk && a.num_experts == b.num_experts && a.id_bytes == b.id_bytes &&
-         a.format == b.format && a.num_scales == b.num_scales && a.dtypes == b.dtypes && a.masked == b.masked;
+         a.format == b.format && a.num_scales == b.num_scales && a.dtypes == b.dtypes &&
+         (a.masked | lost) == (b.masked | lost);
 }
 
 /// All threads. Waits until every rank has said what it does, and copies it to `records`, [R] in shared memory; false
 /// if one does not do its part, or something else.
 __device__ inline bool block_await_records(const Party& party, BlockState& block, Record* records) {
   const int rank = static_cast<int>(threadIdx.x);
-  const bool takes_part = rank < party.num_ranks && !thread_is_masked(block, rank);
+  bool takes_part = rank < party.num_ranks && !thread_is_masked(block, rank);
   if (takes_part) {
     const Record& theirs = Slot(party, block.epoch).record(rank, party.rank);
-    const FailureKind kind = thread_wait(party, block, rank, &theirs.epoch, block.epoch);
+    const FailureKind kind = thread_wait(party, block, rank, &theirs.epoch, block.epoch, block.epoch);
     records[rank] = theirs;
     thread_note(block, kind, rank);
-    if (kind == FailureKind::kNone && records[rank].obstacle != Obstacle::kNone) {
+    takes_part = !thread_is_masked(block, rank);
+    if (takes_part && kind == FailureKind::kNone && records[rank].obstacle != Obstacle::kNone) {
       thread_note(block, FailureKind::kObstacle, rank);
     }
     if (blockIdx.x == 0 && party.wait_costs != nullptr && rank != party.rank) {
@@ -226,14 +267,35 @@ __device__ inline bool block_await_records(const Party& party, BlockState& block
     }
   }
   if (block_fails(party, block)) return false;
-  if (takes_part && !thread_agree(records[rank], records[thread_first_rank(block)])) {
+  if (takes_part && !thread_agree(records[rank], records[thread_first_rank(block)], block.lost)) {
     thread_note(block, FailureKind::kMismatch, rank);
   }
   return !block_fails(party, block);
 }
 
+/// All threads. The others go without this rank, so it does nothing any more until they let it in again.
+__device__ inline void block_stand_aside(const Party& party, const BlockState& block) {
+  if (threadIdx.x == 0) {
+    thread_report(party, block, FailureKind::kMasked, party.rank);
+    *static_cast<volatile std::uint64_t*>(&thread_own(party).broken) = block.epoch;
+  }
+  __syncthreads();
+}
+
+/// All threads of the last block, when this rank has done its part: was it given up meanwhile? Others may have changed
+/// then what it has read.
+__device__ inline void block_check_standing(const Party& party, const BlockState& block) {
+  if (!party.masks_lost) return;
+  const bool is_given_up = threadIdx.x == 0 && thread_is_given_up(party);
+  if (__syncthreads_or(is_given_up ? 1 : 0) != 0) block_stand_aside(party, block);
+}
+
 /// All threads. Writes this rank's record to every window; epoch and masks need not be filled in.
 __device__ inline void block_announce(const Party& party, const BlockState& block, Record record) {
+  if (party.masks_lost) {
+    const bool is_given_up = threadIdx.x == 0 && !thread_claims(party, block.epoch);
+    if (__syncthreads_or(is_given_up ? 1 : 0) != 0) return block_stand_aside(party, block);
+  }
   const int rank = static_cast<int>(threadIdx.x);
   if (rank >= party.num_ranks) return;
   record.masked = block.masked;
@@ -288,6 +350,15 @@ __device__ inline void warp_note_progress(const Party& party, const BlockState& 
   if (ordinal != 0) thread_release(&party.mailbox->read_ordinal, ordinal);
 }
 
+/// By one thread: operations from the next one on go without the ranks that this one has lost.
+__device__ inline void thread_note_lost(const Party& party, const BlockState& block) {
+  OwnState& own = thread_own(party);
+  if ((block.lost & ~own.lost) == 0) return;
+  own.lost |= block.lost;
+  own.masked |= block.lost;
+  thread_release(&party.mailbox->lost, own.lost);
+}
+
 /// The last block: the operation's next half, and the next operation, may run.
 __device__ inline void block_finish(const Party& party, const BlockState& block, const Completion& completion) {
   __syncthreads();
@@ -298,6 +369,7 @@ __device__ inline void block_finish(const Party& party, const BlockState& block,
     own.ordinals[block.epoch % kLowLatencySlots] = party.ordinal;
     if (party.epoch != nullptr) *party.epoch = block.epoch;
   }
+  if (party.masks_lost) thread_note_lost(party, block);
   if (completion.flag != nullptr) thread_complete(completion);
 }
 

@@ -18,6 +18,7 @@ struct Party {
   std::int32_t max_experts = 0;
   Phases phases = Phases::kBoth;
   bool notes_progress = false;   ///< the host wants to know how far all ranks have read
+  bool masks_lost = false;       ///< BufferOptions::mask_lost_ranks
   std::uint64_t ordinal = 0;     ///< of this operation among those that this rank's host began
   std::uint64_t timeout_ns = 0;  ///< of each half
   Mailbox* mailbox = nullptr;

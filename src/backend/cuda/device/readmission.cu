@@ -1,3 +1,4 @@
+#include "backend/cuda/device/lost_ranks.cuh"
 #include "backend/cuda/device/low_latency_party.cuh"
 #include "backend/cuda/device/readmission.hpp"
 
@@ -20,12 +21,14 @@ __global__ void __launch_bounds__(kMaxRanks) readmission_kernel(const __grid_con
       }
     }
     if (thread_takes_part(args.admitted, rank)) {
-      thread_release(&reinterpret_cast<OwnState*>(party.windows[rank])->admitted_epoch, epoch);
+      thread_admit(thread_state_of(party, rank), epoch);
     }
   }
   if (rank != 0) return;
   own.epoch = epoch;
   own.masked = args.masked;
+  own.lost = args.comes_back ? 0 : own.lost & args.masked;
+  thread_release(&party.mailbox->lost, own.lost);
   if (args.comes_back || left_out > 0) own.read_epoch = epoch;
   if (args.comes_back) own.broken = 0;
 }

@@ -227,7 +227,7 @@ __device__ void block_await_all(const CompleteArgs& args, BlockState& block, con
   const Party& party = args.party;
   const int rank = static_cast<int>(threadIdx.x);
   if (rank < party.num_ranks && !thread_is_masked(block, rank)) {
-    thread_note(block, thread_wait(party, block, rank, word(rank), block.epoch), rank);
+    thread_note(block, thread_wait(party, block, rank, word(rank), block.epoch, block.epoch), rank);
     if (party.wait_costs != nullptr && rank != party.rank) {
       atomicAdd(reinterpret_cast<unsigned long long*>(&party.wait_costs[rank]), thread_clock_ns() - block.begin);
     }

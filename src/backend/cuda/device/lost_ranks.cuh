@@ -1,0 +1,68 @@
+// Ranks that are lost while operations run, with Party::masks_lost: how all agree which operation they were lost in.
+#pragma once
+
+#include "backend/cuda/device/low_latency_party.hpp"
+
+namespace crossdock::cuda::device {
+
+/// Of OwnState::claim.
+inline constexpr std::uint64_t kSealed = std::uint64_t{1} << 63U;
+
+__device__ inline OwnState& thread_state_of(const Party& party, int rank) {
+  return *reinterpret_cast<OwnState*>(party.windows[rank]);
+}
+
+__device__ inline bool thread_swap(std::uint64_t* word, std::uint64_t expected, std::uint64_t value) {
+  return atomicCAS_system(reinterpret_cast<unsigned long long*>(word), expected, value) == expected;
+}
+
+__device__ inline std::uint64_t thread_look(const std::uint64_t* word) {
+  return *static_cast<const volatile std::uint64_t*>(word);
+}
+
+/// Before this rank announces an operation. False if the others have given it up.
+__device__ inline bool thread_claims(const Party& party, std::uint64_t epoch) {
+  std::uint64_t* const claim = &thread_state_of(party, party.rank).claim;
+  const std::uint64_t before = thread_look(claim);
+  return (before & kSealed) == 0 && thread_swap(claim, before, epoch);
+}
+
+__device__ inline bool thread_is_given_up(const Party& party) {
+  return (thread_look(&thread_state_of(party, party.rank).claim) & kSealed) != 0;
+}
+
+/// Does the operation go without `rank`, because it was given up in it or before? `claim` is that rank's word. One that
+/// was given up and let in again since has its past beside it.
+__device__ inline bool thread_is_sealed_for(const OwnState& theirs, std::uint64_t claim, std::uint64_t epoch) {
+  if ((claim & kSealed) != 0) return (claim & ~kSealed) <= epoch;
+  if (claim < epoch) return false;
+  const std::uint64_t sealed = thread_look(&theirs.sealed_epoch);
+  return sealed != 0 && sealed <= epoch && epoch < thread_look(&theirs.admitted_epoch);
+}
+
+__device__ inline bool thread_is_lost(const Party& party, int rank, std::uint64_t epoch) {
+  const OwnState& theirs = thread_state_of(party, rank);
+  return thread_is_sealed_for(theirs, thread_look(&theirs.claim), epoch);
+}
+
+/// Gives `rank` up from operation `epoch` on, unless it has claimed that one. Returns whether the operation goes without
+/// it; the same on all ranks.
+__device__ inline bool thread_gives_up(const Party& party, int rank, std::uint64_t epoch) {
+  OwnState& theirs = thread_state_of(party, rank);
+  for (;;) {
+    const std::uint64_t before = thread_look(&theirs.claim);
+    if ((before & kSealed) != 0 || before >= epoch) return thread_is_sealed_for(theirs, before, epoch);
+    if (thread_swap(&theirs.claim, before, kSealed | epoch)) return true;
+  }
+}
+
+/// Lets a rank in again: its next operation is the one after `epoch`. All that do so say the same.
+__device__ inline void thread_admit(OwnState& theirs, std::uint64_t epoch) {
+  const std::uint64_t before = thread_look(&theirs.claim);
+  if ((before & kSealed) != 0) *static_cast<volatile std::uint64_t*>(&theirs.sealed_epoch) = before & ~kSealed;
+  *static_cast<volatile std::uint64_t*>(&theirs.admitted_epoch) = epoch;
+  __threadfence_system();
+  if ((before & kSealed) != 0) static_cast<void>(thread_swap(&theirs.claim, before, epoch));
+}
+
+}  // namespace crossdock::cuda::device
