@@ -29,18 +29,18 @@ void Combine::copy_rows(const Tensor& from, const Tensor& to, const Deadline& de
 void Combine::reduce(const Deadline& deadline) {
   node_.run(
       [&](const device::Completion& completion) {
-        device::ReduceArgs args = make_args();
+        device::ReduceArgs args = reduce_args_of(request(), group().num_ranks());
         args.completion = completion;
-        check(device::launch_reduce(args, node_.num_sms(request().num_sms), node_.stream->get()), "combine: sums");
+        check(device::launch_reduce(args, make_table(), node_.num_sms(request().num_sms), node_.stream->get()), "combine: sums");
       },
       deadline);
 }
 
-device::ReduceArgs Combine::make_args() const {
-  device::ReduceArgs args = reduce_args_of(request(), group().num_ranks());
-  args.ranks = node_.receivers(request().handle->counts, excluded());
-  for (int rank = 0; rank < args.num_ranks; ++rank) args.contributors[rank] = contributor(rank);
-  return args;
+device::ReduceTable Combine::make_table() const {
+  device::ReduceTable table;
+  table.ranks = node_.receivers(request().handle->counts, excluded());
+  for (int rank = 0; rank < group().num_ranks(); ++rank) table.contributors[rank] = contributor(rank);
+  return table;
 }
 
 device::Contributor Combine::contributor(int rank) const {

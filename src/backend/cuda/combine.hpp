@@ -15,7 +15,7 @@ class Combine final : public host::Combine {
  private:
   void copy_rows(const Tensor& from, const Tensor& to, const Deadline& deadline) override;
   void reduce(const Deadline& deadline) override;
-  [[nodiscard]] device::ReduceArgs make_args() const;
+  [[nodiscard]] device::ReduceTable make_table() const;
   [[nodiscard]] device::Contributor contributor(int rank) const;
 
   const Node& node_;

@@ -14,9 +14,9 @@ void Dispatch::send(const Deadline& deadline) {
         // The rows of excluded ranks keep their places in the result of a cached dispatch.
         for_each_absent([this](std::int64_t begin, std::int64_t count) { clear_rows(begin, count); });
         if (handle().is_expanded()) launch_groups();
-        device::SendArgs args = make_args();
+        device::SendArgs args = send_args_of(request(), group().num_ranks());
         args.completion = completion;
-        check(device::launch_send(args, node_->num_sms(request().num_sms), node_->stream->get()), "dispatch: send");
+        check(device::launch_send(args, make_table(), node_->num_sms(request().num_sms), node_->stream->get()), "dispatch: send");
       },
       deadline);
 }
@@ -69,11 +69,11 @@ device::PaddingArgs Dispatch::make_padding_args() const {
   return args;
 }
 
-device::SendArgs Dispatch::make_args() const {
-  device::SendArgs args = send_args_of(request(), group().num_ranks());
-  args.ranks = node_->receivers(handle().counts, excluded());
-  for (int rank = 0; rank < args.num_ranks; ++rank) args.destinations[rank] = destination(rank);
-  return args;
+device::SendTable Dispatch::make_table() const {
+  device::SendTable table;
+  table.ranks = node_->receivers(handle().counts, excluded());
+  for (int rank = 0; rank < group().num_ranks(); ++rank) table.destinations[rank] = destination(rank);
+  return table;
 }
 
 device::Destination Dispatch::destination(int rank) const {

@@ -23,7 +23,7 @@ class Dispatch final : public host::Dispatch {
   /// Queues what an expanded dispatch needs besides sending rows.
   void launch_groups() const;
   [[nodiscard]] device::PaddingArgs make_padding_args() const;
-  [[nodiscard]] device::SendArgs make_args() const;
+  [[nodiscard]] device::SendTable make_table() const;
   [[nodiscard]] device::Destination destination(int rank) const;
 
   std::shared_ptr<const Node> node_;

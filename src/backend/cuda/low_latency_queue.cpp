@@ -43,12 +43,12 @@ LowLatencyQueue::LowLatencyQueue(std::shared_ptr<host::Group> group, DeviceWindo
       windows_(std::move(windows)),
       stream_(std::move(stream)),
       max_experts_(max_experts),
-      num_sms_(std::clamp(stream_->num_multiprocessors() / num_sharers, 1, kMostMultiprocessors)),
+      most_sms_(std::max(stream_->num_multiprocessors() / num_sharers, 1)),
+      num_sms_(std::min(most_sms_, kMostMultiprocessors)),
       mailbox_(make_pinned<device::Mailbox>(1)) {
   const DeviceGuard guard(stream_->device().index);
   check(cudaEventCreateWithFlags(&order_, cudaEventDisableTiming), "cudaEventCreate");
   check(cudaEventCreateWithFlags(&allocated_, cudaEventDisableTiming), "cudaEventCreate");
-  check(cudaEventCreateWithFlags(&between_, cudaEventDisableTiming), "cudaEventCreate");
   int least = 0;
   int greatest = 0;
   check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "cudaDeviceGetStreamPriorityRange");
@@ -58,7 +58,6 @@ LowLatencyQueue::LowLatencyQueue(std::shared_ptr<host::Group> group, DeviceWindo
 LowLatencyQueue::~LowLatencyQueue() {
   if (order_ != nullptr) static_cast<void>(cudaEventDestroy(order_));
   if (allocated_ != nullptr) static_cast<void>(cudaEventDestroy(allocated_));
-  if (between_ != nullptr) static_cast<void>(cudaEventDestroy(between_));
   if (own_stream_ != nullptr) static_cast<void>(cudaStreamDestroy(own_stream_));
 }
 
@@ -117,10 +116,6 @@ void LowLatencyQueue::order(const Launch& launch) {
       last_capture_.lock() == launch.captured) {
     check(cudaStreamWaitEvent(launch.stream, order_), "the order of low-latency operations");
   }
-}
-
-void LowLatencyQueue::separate(const Launch& launch) {
-  if (!launch.captured) check(cudaEventRecord(between_, launch.stream), "the order of kernels");
 }
 
 void LowLatencyQueue::note_launched(const Launch& launch) {

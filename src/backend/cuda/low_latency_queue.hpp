@@ -63,10 +63,6 @@ class LowLatencyQueue {
   [[nodiscard]] Launch begin_local(const Stream& caller);
   /// Before the second half of an operation with a hook.
   void resume(Launch& launch);
-  /// After a kernel that waits for other ranks, if the operation has another one on its stream. Without something
-  /// between them, the second, while it waits for the first, may keep kernels of all other streams of the process from
-  /// starting, those of the ranks that are waited for included (seen on an H200).
-  void separate(const Launch& launch);
   /// After each half of the operation.
   void note_launched(const Launch& launch);
   /// `epoch` is the operation's own word on the device.
@@ -74,6 +70,8 @@ class LowLatencyQueue {
                                     Milliseconds timeout, const std::optional<Tensor>& wait_costs) const;
   /// Multiprocessors for a kernel whose blocks wait for other ranks': those of all ranks must run at once.
   [[nodiscard]] int num_sms() const noexcept { return num_sms_; }
+  /// What it may have at most.
+  [[nodiscard]] int most_sms() const noexcept { return most_sms_; }
 
   /// All of them or none, as Group::allocate.
   void allocate(const Launch& launch, std::span<const host::WantedTensor> tensors);
@@ -130,8 +128,8 @@ class LowLatencyQueue {
   /// behind these: another rank may need them first.
   cudaStream_t own_stream_ = nullptr;
   cudaEvent_t allocated_ = nullptr;  ///< what was allocated on the buffer's stream is there
-  cudaEvent_t between_ = nullptr;    ///< two kernels, see separate; no one waits for it
   int max_experts_;
+  int most_sms_;
   int num_sms_;
   PinnedArray<device::Mailbox> mailbox_;
   cudaEvent_t order_ = nullptr;

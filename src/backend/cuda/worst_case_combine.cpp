@@ -1,5 +1,6 @@
 #include "backend/cuda/worst_case_combine.hpp"
 
+#include <algorithm>
 #include <array>
 
 #include "backend/cuda/cuda_error.hpp"
@@ -27,9 +28,7 @@ void WorstCaseCombine::send(const Deadline& deadline) {
   if (x_.data() != request_.x.data()) stage(request_.x, x_);
   if (request_.topk_weights && weights_.data() != request_.topk_weights->data())
     stage(*request_.topk_weights, weights_);
-  exchange(deadline);
-  reduce();
-  complete(deadline);
+  reduce(deadline);
   node_->queue->note_launched(launch_);
   if (!launch_.captured) return;
   launch_.captured->keep(request_.handle);
@@ -51,13 +50,11 @@ bool WorstCaseCombine::is_readable(const Tensor& tensor) const {
 void WorstCaseCombine::allocate() {
   const bool stages_x = !is_readable(request_.x);
   const bool stages_weights = request_.topk_weights && !is_readable(*request_.topk_weights);
-  const std::array epoch_shape{std::int64_t{1}};
   const std::array table_shape{std::int64_t{sizeof(device::ReduceTable)}};
   const std::array x_shape{stages_x ? request_.x.size(0) : 0, request_.x.size(1)};
   const std::array weights_shape{stages_weights ? request_.topk_weights->size(0) : 0,
                                  request_.topk_weights ? request_.topk_weights->size(1) : 0};
   const std::array wanted{
-      host::WantedTensor{&epoch_, DataType::kInt64, epoch_shape},
       host::WantedTensor{&table_, DataType::kUint8, table_shape},
       host::WantedTensor{&x_, request_.x.dtype(), x_shape},
       host::WantedTensor{&weights_, DataType::kFloat32, weights_shape},
@@ -78,9 +75,9 @@ void WorstCaseCombine::stage(const Tensor& from, const Tensor& to) const {
   check(device::launch_copy(args, node_->num_sms(request_.num_sms), launch_.stream), "combine: staging");
 }
 
-void WorstCaseCombine::exchange(const Deadline& deadline) const {
-  device::ExchangeArgs args;
-  args.party = node_->queue->party(launch_, device::Phases::kSend, epoch_, deadline.timeout(), request_.wait_costs);
+device::WorstCaseArgs WorstCaseCombine::make_args(const Deadline& deadline) const {
+  device::WorstCaseArgs args;
+  args.party = node_->queue->party(launch_, device::Phases::kBoth, {}, deadline.timeout(), request_.wait_costs);
   args.kind = device::LowLatencyKind::kWorstCaseCombine;
   args.num_topk = -1;
   args.dtypes = static_cast<std::uint32_t>(request_.x.dtype());
@@ -98,26 +95,17 @@ void WorstCaseCombine::exchange(const Deadline& deadline) const {
     args.placement.topk_weights = node_->offset_of(weights_);
     args.own_weights = request_.topk_weights->data_as<float>();
   }
-  check(device::launch_exchange(args, launch_.stream), "combine: announcement");
-  node_->queue->separate(launch_);
-}
-
-void WorstCaseCombine::reduce() const {
-  device::ReduceArgs args = reduce_args_of(request_, node_->group->num_ranks());
-  args.row_access = device::access_bytes({reinterpret_cast<std::uint64_t>(request_.x.data()),
-                                          static_cast<std::uint64_t>(stride_bytes(request_.x, 0)),
-                                          static_cast<std::uint64_t>(row_bytes(request_.x))});
-  args.table = table_.data_as<device::ReduceTable>();
-  check(device::launch_reduce(args, node_->num_sms(request_.num_sms), launch_.stream), "combine: sums");
-}
-
-void WorstCaseCombine::complete(const Deadline& deadline) const {
-  device::CompleteArgs args;
-  args.party = node_->queue->party(launch_, device::Phases::kReceive, epoch_, deadline.timeout(), request_.wait_costs);
-  args.kind = device::LowLatencyKind::kWorstCaseCombine;
-  args.reduce = table_.data_as<device::ReduceTable>();
   args.completion = launch_.completion();
-  check(device::launch_complete(args, launch_.stream), "combine: end");
+  return args;
+}
+
+void WorstCaseCombine::reduce(const Deadline& deadline) const {
+  const device::ReduceArgs rows = reduce_args_of(request_, node_->group->num_ranks());
+  const int row_access = device::access_bytes({reinterpret_cast<std::uint64_t>(request_.x.data()),
+                                               static_cast<std::uint64_t>(stride_bytes(request_.x, 0)),
+                                               static_cast<std::uint64_t>(row_bytes(request_.x))});
+  const int num_sms = std::min(node_->num_sms(request_.num_sms), node_->queue->most_sms());
+  check(device::launch_worst_case_combine(make_args(deadline), rows, row_access, num_sms, launch_.stream), "combine");
 }
 
 }  // namespace crossdock::cuda

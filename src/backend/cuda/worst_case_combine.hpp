@@ -29,14 +29,12 @@ class WorstCaseCombine final : public backend::ReceiveOperation {
     return request_.handle->counts_on_device.data_as<device::HandleCounts>();
   }
   void stage(const Tensor& from, const Tensor& to) const;
-  void exchange(const Deadline& deadline) const;
-  void reduce() const;
-  void complete(const Deadline& deadline) const;
+  [[nodiscard]] device::WorstCaseArgs make_args(const Deadline& deadline) const;
+  void reduce(const Deadline& deadline) const;
 
   std::shared_ptr<const Node> node_;
   backend::CombineRequest request_;
   Launch launch_;
-  Tensor epoch_;
   Tensor table_;
   Tensor x_;        ///< that the others read: the request's, or a copy
   Tensor weights_;  ///< likewise; not defined without weights

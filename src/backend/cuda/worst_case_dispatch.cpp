@@ -13,9 +13,6 @@ namespace crossdock::cuda {
 std::int64_t WorstCaseDispatch::num_rows() const noexcept {
   return request_.is_cached() ? handle_.num_recv_rows : *request_.num_worst_tokens;
 }
-std::int64_t WorstCaseDispatch::scale_row_bytes() const {
-  return request_.x_scales ? row_bytes(*request_.x_scales) : 0;
-}
 
 void WorstCaseDispatch::send(const Deadline& deadline) {
   const DeviceGuard guard(node_->stream->device().index);
@@ -25,9 +22,7 @@ void WorstCaseDispatch::send(const Deadline& deadline) {
     complete_handle();
     count();
   }
-  exchange(deadline);
-  send_rows();
-  complete(deadline);
+  move(deadline);
   node_->queue->note_launched(launch_);
   if (launch_.captured && request_.is_cached()) launch_.captured->keep(request_.handle);
 }
@@ -45,7 +40,6 @@ void WorstCaseDispatch::allocate() {
   const std::array scales_shape{rows, request_.x_scales ? request_.x_scales->size(1) : 0};
   const std::array topk_shape{rows, request_.topk_idx ? request_.topk_idx->size(1) : 0};
   const std::array src_shape{counts ? rows : 0};
-  const std::array epoch_shape{std::int64_t{1}};
   const std::array table_shape{std::int64_t{sizeof(device::SendTable)}};
   const std::array counts_shape{counts ? static_cast<std::int64_t>(device::HandleCounts::bytes(num_ranks)) : 0};
   const std::array routes_shape{counts ? tokens : 0, std::int64_t{num_ranks}};
@@ -63,7 +57,6 @@ void WorstCaseDispatch::allocate() {
       host::WantedTensor{&topk_idx, id_dtype, topk_shape},
       host::WantedTensor{&topk_weights, DataType::kFloat32, topk_shape},
       host::WantedTensor{&recv_src_idx_, DataType::kInt32, src_shape},
-      host::WantedTensor{&epoch_, DataType::kInt64, epoch_shape},
       host::WantedTensor{&table_, DataType::kUint8, table_shape},
       host::WantedTensor{&counts_on_device, DataType::kUint8, counts_shape},
       host::WantedTensor{&send_rows, DataType::kInt32, routes_shape},
@@ -116,9 +109,9 @@ void WorstCaseDispatch::count() const {
   layout_.launch(*node_, *request_.topk_idx, handle_.num_experts, args, launch_.stream);
 }
 
-void WorstCaseDispatch::exchange(const Deadline& deadline) const {
-  device::ExchangeArgs args;
-  args.party = node_->queue->party(launch_, device::Phases::kSend, epoch_, deadline.timeout(), request_.wait_costs);
+device::WorstCaseArgs WorstCaseDispatch::make_args(const Deadline& deadline) const {
+  device::WorstCaseArgs args;
+  args.party = node_->queue->party(launch_, device::Phases::kBoth, {}, deadline.timeout(), request_.wait_costs);
   args.kind =
       request_.is_cached() ? device::LowLatencyKind::kCachedDispatch : device::LowLatencyKind::kWorstCaseDispatch;
   args.num_experts = handle_.num_experts;
@@ -128,10 +121,13 @@ void WorstCaseDispatch::exchange(const Deadline& deadline) const {
   args.hidden = request_.x.size(1);
   args.extent = num_rows();
   args.placement.x = node_->offset_of(result_.recv_x);
+  args.recv_x = result_.recv_x.data_as<std::byte>();
   if (request_.x_scales) {
     args.num_scales = static_cast<std::int32_t>(request_.x_scales->size(1));
     args.dtypes |= static_cast<std::uint32_t>(request_.x_scales->dtype()) << 8U;
     args.placement.scales = node_->offset_of(*result_.recv_x_scales);
+    args.recv_scales = result_.recv_x_scales->data_as<std::byte>();
+    args.scale_row_bytes = row_bytes(*request_.x_scales);
   }
   if (!request_.is_cached()) {
     args.num_topk = static_cast<std::int32_t>(request_.topk_idx->size(1));
@@ -146,36 +142,19 @@ void WorstCaseDispatch::exchange(const Deadline& deadline) const {
   args.handle = counts();
   args.send = table_.data_as<device::SendTable>();
   args.row_bytes = row_bytes(request_.x);
-  args.scale_row_bytes = scale_row_bytes();
-  check(device::launch_exchange(args, launch_.stream), "dispatch: counts");
-  node_->queue->separate(launch_);
+  if (request_.statistics) args.statistics = request_.statistics->data_as<std::int32_t>();
+  args.completion = launch_.completion();
+  return args;
 }
 
-void WorstCaseDispatch::send_rows() const {
-  device::SendArgs args = send_args_of(request_, node_->group->num_ranks());
+void WorstCaseDispatch::move(const Deadline& deadline) const {
+  device::SendArgs rows = send_args_of(request_, node_->group->num_ranks());
   if (!request_.is_cached()) {
-    args.unused = {num_rows(), result_.recv_topk_idx->data_as<std::byte>(),
+    rows.unused = {num_rows(), result_.recv_topk_idx->data_as<std::byte>(),
                    result_.recv_topk_weights->data_as<float>()};
   }
-  args.table = table_.data_as<device::SendTable>();
-  check(device::launch_send(args, node_->num_sms(request_.num_sms), launch_.stream), "dispatch: send");
-}
-
-void WorstCaseDispatch::complete(const Deadline& deadline) const {
-  device::CompleteArgs args;
-  args.party = node_->queue->party(launch_, device::Phases::kReceive, epoch_, deadline.timeout(), request_.wait_costs);
-  args.kind =
-      request_.is_cached() ? device::LowLatencyKind::kCachedDispatch : device::LowLatencyKind::kWorstCaseDispatch;
-  args.num_experts = handle_.num_experts;
-  args.send = table_.data_as<device::SendTable>();
-  if (request_.statistics) args.statistics = request_.statistics->data_as<std::int32_t>();
-  args.handle = counts();
-  args.recv_x = result_.recv_x.data_as<std::byte>();
-  if (result_.recv_x_scales) args.recv_scales = result_.recv_x_scales->data_as<std::byte>();
-  args.row_bytes = row_bytes(request_.x);
-  args.scale_row_bytes = scale_row_bytes();
-  args.completion = launch_.completion();
-  check(device::launch_complete(args, launch_.stream), "dispatch: end");
+  const int num_sms = std::min(node_->num_sms(request_.num_sms), node_->queue->most_sms());
+  check(device::launch_worst_case_dispatch(make_args(deadline), rows, num_sms, launch_.stream), "dispatch");
 }
 
 }  // namespace crossdock::cuda

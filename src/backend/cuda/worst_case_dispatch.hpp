@@ -30,22 +30,19 @@ class WorstCaseDispatch final : public backend::DispatchOperation {
 
  private:
   [[nodiscard]] std::int64_t num_rows() const noexcept;
-  [[nodiscard]] std::int64_t scale_row_bytes() const;
   void allocate();
   void complete_handle();
   [[nodiscard]] device::HandleCounts* counts() const {
     return handle_.counts_on_device.data_as<device::HandleCounts>();
   }
   void count() const;
-  void exchange(const Deadline& deadline) const;
-  void send_rows() const;
-  void complete(const Deadline& deadline) const;
+  [[nodiscard]] device::WorstCaseArgs make_args(const Deadline& deadline) const;
+  void move(const Deadline& deadline) const;
 
   std::shared_ptr<const Node> node_;
   backend::DispatchRequest request_;
   const DispatchHandle::State& handle_;
   Launch launch_;
-  Tensor epoch_;
   Tensor table_;
   WorstCaseLayout layout_;
   Tensor recv_src_idx_;

@@ -55,8 +55,8 @@ struct Worlds {
 
 using Body = std::function<void(Buffer&, const TensorPlace&)>;
 
-/// The victim does `live` and then nothing, while the others run `survive`; then it finds that it is masked, and all let
-/// it in again.
+/// The victim does `live` and then nothing, while the others run `survive`; then it finds that it is masked, and all
+/// let it in again.
 void run_with_victim(const Worlds& worlds, const Body& live, const Body& survive) {
   run_ranks(kRanks, lossy_options, [&](Buffer& buffer, const TensorPlace& place, Points& points) {
     worlds.run(buffer, place, false);

@@ -60,7 +60,8 @@ class Worlds {
 };
 
 void run_ranks(const std::function<void(Buffer&, const TensorPlace&, Points&)>& body, int num_ranks = kRanks) {
-  testing::run_ranks(num_ranks, [](int) { return cuda_mask_options(kRanks); }, body);
+  testing::run_ranks(
+      num_ranks, [](int) { return cuda_mask_options(kRanks); }, body);
 }
 
 struct CudaMasks : ::testing::Test {

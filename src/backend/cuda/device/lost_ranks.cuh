@@ -45,8 +45,8 @@ __device__ inline bool thread_is_lost(const Party& party, int rank, std::uint64_
   return thread_is_sealed_for(theirs, thread_look(&theirs.claim), epoch);
 }
 
-/// Gives `rank` up from operation `epoch` on, unless it has claimed that one. Returns whether the operation goes without
-/// it; the same on all ranks.
+/// Gives `rank` up from operation `epoch` on, unless it has claimed that one. Returns whether the operation goes
+/// without it; the same on all ranks.
 __device__ inline bool thread_gives_up(const Party& party, int rank, std::uint64_t epoch) {
   OwnState& theirs = thread_state_of(party, rank);
   for (;;) {

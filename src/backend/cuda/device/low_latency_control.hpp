@@ -66,22 +66,22 @@ struct Placement {
 
 /// What a rank keeps for itself.
 struct OwnState {
-  std::uint64_t epoch;           ///< of the last operation that was begun
-  std::uint64_t broken;          ///< not 0: nothing is waited for any more
-  std::uint64_t failed_epoch;    ///< the last one whose failure was reported
-  std::uint64_t num_failures;    ///< reported
-  std::uint64_t read_epoch;      ///< every rank has read all that belongs to the operations up to this
-  std::uint64_t masked;          ///< bit r: this rank goes without rank r
-  std::uint64_t lost;            ///< bits of `masked`: ranks that did not come, and were not masked by the caller
-  std::uint64_t last_loss;       ///< device clock
+  std::uint64_t epoch;         ///< of the last operation that was begun
+  std::uint64_t broken;        ///< not 0: nothing is waited for any more
+  std::uint64_t failed_epoch;  ///< the last one whose failure was reported
+  std::uint64_t num_failures;  ///< reported
+  std::uint64_t read_epoch;    ///< every rank has read all that belongs to the operations up to this
+  std::uint64_t masked;        ///< bit r: this rank goes without rank r
+  std::uint64_t lost;          ///< bits of `masked`: ranks that did not come, and were not masked by the caller
+  std::uint64_t last_loss;     ///< device clock
   // Written by others too, see lost_ranks.cuh.
   std::uint64_t admitted_epoch;  ///< as `epoch`, when this rank was let in again
   std::uint64_t claim;           ///< up to this operation the rank takes part; or kSealed | the first that goes without
   std::uint64_t sealed_epoch;    ///< of a seal that is no more
   std::uint32_t send_ended;      ///< blocks
   std::uint32_t receive_ended;
+  std::uint32_t is_exchanged;  ///< of a kernel of worst_case.hpp that runs
   Obstacle obstacle;
-  std::uint32_t unused;
   std::int64_t detail[2];
   std::uint64_t ordinals[kLowLatencySlots];  ///< of the operations in the slots, as their host counts them
 };

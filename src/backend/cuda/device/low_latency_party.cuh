@@ -73,8 +73,8 @@ __device__ inline bool thread_receives(const Party& party) {
 /// What all threads of a block know of the operation. Lies in shared memory.
 struct BlockState {
   std::uint64_t epoch;
-  std::uint64_t masked;  ///< bit r: the operation goes without rank r
-  std::uint64_t lost;    ///< those of them that were given up, in this operation or before
+  std::uint64_t masked;    ///< bit r: the operation goes without rank r
+  std::uint64_t lost;      ///< those of them that were given up, in this operation or before
   std::uint64_t deadline;  ///< of the half that runs
   std::uint64_t begin;     ///< of the half that runs
   bool is_broken;          ///< nothing is to be waited for
@@ -156,39 +156,41 @@ __device__ inline void thread_exclude(const Party& party, BlockState& block, int
   atomicOr(reinterpret_cast<unsigned long long*>(&block.lost), bit);
 }
 
-/// Waits until *word, which `rank` writes, is at least `required`. If ranks that are lost are to be masked, and this one
-/// does not take part in operation `needed` any more, the block goes on without it.
+/// What becomes of a rank that is still waited for: kNone if it may come, or if the block has gone on without it. Not
+/// inlined, see block_await_records.
+__device__ inline __noinline__ FailureKind thread_reconsider(const Party& party, BlockState& block, int rank,
+                                                      std::uint64_t needed) {
+  constexpr std::uint64_t kClaimGraceNs = 1'000'000'000;  // between a claim and what it announces, at most
+  const std::uint64_t gone = thread_look(&party.mailbox->gone);
+  if (thread_takes_part(gone, party.rank)) return FailureKind::kMasked;
+  const bool is_gone = thread_takes_part(gone, rank);
+  if (!party.masks_lost) return is_gone ? FailureKind::kGone : FailureKind::kNone;
+  const std::uint64_t now = thread_clock_ns();
+  const bool is_late = now >= block.deadline;
+  bool is_lost = thread_is_lost(party, rank, needed);
+  if (!is_lost && (is_gone || (is_late && thread_loses_patience(party, now)))) {
+    is_lost = thread_gives_up(party, rank, needed);
+    if (!is_lost && is_late && now >= block.deadline + party.timeout_ns + kClaimGraceNs) return FailureKind::kTimeout;
+  }
+  if (is_lost) thread_exclude(party, block, rank);
+  return FailureKind::kNone;
+}
+
+/// Waits until *word, which `rank` writes, is at least `required`. If ranks that are lost are to be masked, and this
+/// one does not take part in operation `needed` any more, the block goes on without it.
 __device__ inline FailureKind thread_wait(const Party& party, BlockState& block, int rank, const std::uint64_t* word,
                                           std::uint64_t required, std::uint64_t needed) {
   constexpr unsigned kPollsPerClock = 64;
   constexpr unsigned kPollsPerHost = 4096;  // the host's word is far away, and so are those of other devices
-  constexpr std::uint64_t kClaimGraceNs = 100'000'000;  // between a claim and what it announces
-  const bool may_be_lost = party.masks_lost && rank != party.rank;
-  std::uint64_t last_moment = 0;  // of a rank that was late, and had claimed the operation
   const auto has_come = [&] { return thread_look(word) >= required; };
   for (unsigned polls = 1; !has_come(); ++polls) {
     if (polls % kPollsPerClock != 0) continue;
     if (thread_look(&thread_own(party).broken) != 0) return FailureKind::kBroken;
-    const std::uint64_t now = thread_clock_ns();
-    if (now >= block.deadline && !may_be_lost) return FailureKind::kTimeout;
+    if (!party.masks_lost && thread_clock_ns() >= block.deadline) return FailureKind::kTimeout;
     if (polls % kPollsPerHost != 0) continue;
-    const std::uint64_t gone = thread_look(&party.mailbox->gone);
-    if (thread_takes_part(gone, party.rank)) return FailureKind::kMasked;
-    const bool is_gone = thread_takes_part(gone, rank);
-    if (!may_be_lost) {
-      if (is_gone && !has_come()) return FailureKind::kGone;
-      continue;
-    }
-    bool is_lost = thread_is_lost(party, rank, needed);
-    if (!is_lost && (is_gone || (now >= block.deadline && thread_loses_patience(party, now)))) {
-      is_lost = thread_gives_up(party, rank, needed);
-      if (!is_lost && last_moment == 0) last_moment = now + kClaimGraceNs;
-    }
-    if (is_lost) {
-      thread_exclude(party, block, rank);
-      return FailureKind::kNone;
-    }
-    if (last_moment != 0 && now >= last_moment && !has_come()) return is_gone ? FailureKind::kGone : FailureKind::kTimeout;
+    const FailureKind kind = thread_reconsider(party, block, rank, needed);
+    if (kind != FailureKind::kNone && !has_come()) return kind;
+    if (thread_is_masked(block, rank)) return FailureKind::kNone;
   }
   static_cast<void>(thread_acquire(word));
   return FailureKind::kNone;
@@ -249,8 +251,8 @@ __device__ inline void thread_stamp_parcel(const BlockState& block, std::byte* p
 }
 
 /// All threads. Waits until every rank has said what it does, and copies it to `records`, [R] in shared memory; false
-/// if one does not do its part, or something else.
-__device__ inline bool block_await_records(const Party& party, BlockState& block, Record* records) {
+/// if one does not do its part, or something else. Not inlined, so that it takes no registers from the loops over rows.
+__device__ inline __noinline__ bool block_await_records(const Party& party, BlockState& block, Record* records) {
   const int rank = static_cast<int>(threadIdx.x);
   bool takes_part = rank < party.num_ranks && !thread_is_masked(block, rank);
   if (takes_part) {

@@ -19,10 +19,10 @@ struct Contributor {
   const float* weights = nullptr;
 };
 
-/// Who contributes if only the device knows: in its memory.
+/// Who contributes.
 struct ReduceTable {
-  std::uint64_t ranks;      ///< as in ReduceArgs
-  std::uint32_t is_failed;  ///< nothing is summed
+  std::uint64_t ranks = 0;      ///< bit r: rank r contributes
+  std::uint32_t is_failed = 0;  ///< nothing is summed
   Contributor contributors[kMaxRanks];
 };
 
@@ -35,7 +35,6 @@ struct ReduceArgs {
   std::int32_t num_ranks = 0;
   std::int32_t num_topk = 0;  ///< 0: no weights are summed
   Element element = Element::kBfloat16;
-  std::uint64_t ranks = 0;             ///< bit r: rank r contributes
   const std::int32_t* rows = nullptr;  ///< [N, R] row of the block of each rank, -1: none
   SelectionTable selections;           ///< instead of rows, of an expanded dispatch
   const std::byte* bias_0 = nullptr;   ///< [N, H], or null
@@ -44,12 +43,9 @@ struct ReduceArgs {
   std::int64_t bias_1_stride = 0;
   std::byte* out = nullptr;            ///< [N, H], packed
   float* out_weights = nullptr;        ///< [N, K], packed
-  const ReduceTable* table = nullptr;  ///< instead of ranks and contributors
-  std::int32_t row_access = 16;        ///< with a table: bytes of the widest access that suits all contributors' rows
   Completion completion;
-  Contributor contributors[kMaxRanks];
 };
-static_assert(sizeof(ReduceArgs) <= 4096);
+static_assert(sizeof(ReduceArgs) + sizeof(ReduceTable) <= 4096);
 
 /// Before any rank's kernels run; see load_low_latency_dispatch.
 cudaError_t load_reduce();
@@ -57,6 +53,6 @@ cudaError_t load_reduce();
 /// out[t] = round(0 + bias_0[t] + bias_1[t] + rows for t by ascending rank), in float32; weights likewise without
 /// biases. Of an expanded dispatch rows by ascending (rank, column), and a column gets its own row's weight. A NaN
 /// becomes the canonical one. Occupies at most `num_sms` multiprocessors.
-cudaError_t launch_reduce(const ReduceArgs& args, int num_sms, cudaStream_t stream);
+cudaError_t launch_reduce(const ReduceArgs& args, const ReduceTable& table, int num_sms, cudaStream_t stream);
 
 }  // namespace crossdock::cuda::device

@@ -24,10 +24,10 @@ struct Destination {
   std::int32_t expert_count = 0;
 };
 
-/// Where rows go if only the device knows: in its memory.
+/// Where rows go.
 struct SendTable {
-  std::uint64_t ranks;    ///< as in SendArgs
-  std::int64_t num_recv;  ///< rows that this rank receives; -1: the operation failed, nothing moves
+  std::uint64_t ranks = 0;    ///< bit r: rows go to rank r
+  std::int64_t num_recv = 0;  ///< rows that this rank receives, if UnusedRows need it; -1: the operation failed
   Destination destinations[kMaxRanks];
 };
 
@@ -46,7 +46,6 @@ struct SendArgs {
   std::int32_t num_scales = 0;  ///< 0: no scales travel
   std::int32_t id_bytes = 8;    ///< 4 or 8
   std::int32_t scale_bytes = 4;
-  std::uint64_t ranks = 0;             ///< bit r: rows go to rank r
   const std::int32_t* rows = nullptr;  ///< [N, R] row of the block at each receiver, -1: none
   SelectionTable selections;           ///< instead of rows, of an expanded dispatch
   const std::byte* x = nullptr;        ///< [N, row_bytes]
@@ -58,11 +57,9 @@ struct SendArgs {
   const std::byte* topk_idx = nullptr;  ///< [N, K]
   const float* topk_weights = nullptr;  ///< [N, K]
   UnusedRows unused;
-  const SendTable* table = nullptr;  ///< instead of ranks and destinations
   Completion completion;
-  Destination destinations[kMaxRanks];
 };
-static_assert(sizeof(SendArgs) <= 4096);
+static_assert(sizeof(SendArgs) + sizeof(SendTable) <= 4096);
 
 /// Before any rank's kernels run; see load_low_latency_dispatch.
 cudaError_t load_send();
@@ -70,6 +67,6 @@ cudaError_t load_send();
 /// Reads each row once and stores it to all its destinations, with its scales, local expert ids, weights and source
 /// index; of an expanded dispatch with its selection's weight and without ids. Occupies at most `num_sms`
 /// multiprocessors.
-cudaError_t launch_send(const SendArgs& args, int num_sms, cudaStream_t stream);
+cudaError_t launch_send(const SendArgs& args, const SendTable& table, int num_sms, cudaStream_t stream);
 
 }  // namespace crossdock::cuda::device

@@ -1,319 +1,61 @@
 #include "backend/cuda/device/worst_case.hpp"
 
-#include "backend/cuda/device/low_latency_party.cuh"
-#include "plan/experts.hpp"
+#include "backend/cuda/device/reduce_rows.cuh"
+#include "backend/cuda/device/send_rows.cuh"
+#include "backend/cuda/device/worst_case.cuh"
 
 namespace crossdock::cuda::device {
 
 namespace {
 
-constexpr int kThreads = 1024;
-
-/// [R, R] rows from each rank to each rank.
-struct CountTable {
-  const std::int32_t* counts;
-  int num_ranks;
-
-  [[nodiscard]] __device__ std::int64_t at(int from, int to) const { return counts[from * num_ranks + to]; }
-  /// Where the block of `from` begins at `to`.
-  [[nodiscard]] __device__ std::int64_t row_begin(int from, int to) const {
-    std::int64_t sum = 0;
-    for (int rank = 0; rank < from; ++rank) sum += at(rank, to);
-    return sum;
-  }
-};
-
-__device__ std::int32_t* thread_counts_of(HandleCounts* handle, int num_ranks) {
-  return reinterpret_cast<std::int32_t*>(reinterpret_cast<std::byte*>(handle) + HandleCounts::counts(num_ranks));
-}
-
-__device__ CountTable thread_table_of(HandleCounts* handle, const Party& party) {
-  return {thread_counts_of(handle, party.num_ranks), party.num_ranks};
-}
-
-/// All threads. What the others must know besides the record.
-__device__ void block_write_counts(const ExchangeArgs& args, const BlockState& block) {
-  const Party& party = args.party;
-  const Slot slot(party, block.epoch);
-  for (int rank = static_cast<int>(threadIdx.x); rank < party.num_ranks; rank += kThreads) {
-    slot.placement(party.rank, rank) = args.placement;
-  }
-  if (args.kind == LowLatencyKind::kWorstCaseDispatch) {
-    for (int i = static_cast<int>(threadIdx.x); i < party.num_ranks * party.num_ranks; i += kThreads) {
-      const int to = i % party.num_ranks;
-      slot.rank_counts(party.rank, i / party.num_ranks)[to] =
-          thread_is_masked(block, to) ? 0 : args.found.per_rank[to];
-    }
-    const plan::ExpertMap experts(args.num_experts, party.num_ranks);
-    for (int expert = static_cast<int>(threadIdx.x); expert < args.num_experts; expert += kThreads) {
-      slot.counts(party.rank, experts.owner(expert))[expert] = args.found.per_expert[expert];
-    }
-  }
-  __threadfence_system();
-  __syncthreads();
-}
-
-/// What is wrong with the caller's arguments that only the device could see.
-__device__ void thread_find_obstacle(const ExchangeArgs& args, Record& record) {
-  if (*args.found.bad_id != 0) {
-    const auto place = static_cast<std::int64_t>(~*args.found.bad_id);
-    record.obstacle = Obstacle::kBadId;
-    record.detail[0] = place;
-    record.detail[1] = args.id_bytes == 8 ? reinterpret_cast<const long long*>(args.topk_idx)[place]
-                                          : reinterpret_cast<const int*>(args.topk_idx)[place];
-    return;
-  }
-  if (args.given_per_rank == nullptr) return;
-  for (int rank = 0; rank < args.party.num_ranks; ++rank) {
-    const std::int32_t given = args.given_per_rank[rank];
-    const std::int32_t counted = args.found.per_rank[rank];
-    if (given == counted) continue;
-    record.obstacle = Obstacle::kBadLayout;
-    record.detail[0] = rank;
-    record.detail[1] = static_cast<std::int64_t>(given) << 32 | static_cast<std::uint32_t>(counted);
-    return;
-  }
-}
-
-/// All threads.
-__device__ void block_announce_exchange(const ExchangeArgs& args, const BlockState& block) {
-  Record record{};
-  record.offset = args.placement.x;
-  record.num_tokens = args.num_tokens;
-  record.hidden = args.hidden;
-  if (args.kind != LowLatencyKind::kWorstCaseDispatch) record.handle_epoch = args.handle->epoch;
-  record.kind = args.kind;
-  record.num_topk = args.num_topk;
-  record.num_experts = args.num_experts;
-  record.id_bytes = static_cast<std::uint32_t>(args.id_bytes);
-  record.num_scales = args.num_scales;
-  record.dtypes = args.dtypes;
-  record.extent = args.extent;
-  if (args.kind == LowLatencyKind::kWorstCaseDispatch) thread_find_obstacle(args, record);
-  block_announce(args.party, block, record);
-}
-
-/// All threads. What follows on the stream may use the handle, whatever became of the dispatch.
-__device__ void block_clear_handle(const ExchangeArgs& args) {
-  const int num_ranks = args.party.num_ranks;
-  std::int32_t* const counts = thread_counts_of(args.handle, num_ranks);
-  for (int i = static_cast<int>(threadIdx.x); i < num_ranks * num_ranks; i += kThreads) counts[i] = 0;
-  if (threadIdx.x == 0) *args.handle = HandleCounts{};
-  __syncthreads();
-}
-
-/// All threads. Fills in the handle; false if a rank would receive more rows than it takes.
-__device__ bool block_take_counts(const ExchangeArgs& args, BlockState& block, const Record* records) {
-  const Party& party = args.party;
-  const Slot slot(party, block.epoch);
-  std::int32_t* const counts = thread_counts_of(args.handle, party.num_ranks);
-  for (int i = static_cast<int>(threadIdx.x); i < party.num_ranks * party.num_ranks; i += kThreads) {
-    const int from = i / party.num_ranks;
-    counts[i] = thread_is_masked(block, from) ? 0 : slot.rank_counts(from, party.rank)[i % party.num_ranks];
-  }
-  __syncthreads();
-  const int rank = static_cast<int>(threadIdx.x);
-  const CountTable table = thread_table_of(args.handle, party);
-  std::int64_t received = 0;
-  if (rank < party.num_ranks && !thread_is_masked(block, rank)) {
-    received = table.row_begin(party.num_ranks, rank);
-    if (received > records[rank].extent) thread_note(block, FailureKind::kOverflow, rank);
-  }
-  __syncthreads();
-  if (block.failure != BlockState::kNoFailure && rank == static_cast<int>(block.failure >> 8U)) block.detail = received;
-  if (block_fails(party, block)) {
-    block_clear_handle(args);
-    return false;
-  }
-  if (rank < party.num_ranks) {
-    auto* const num_tokens_of = reinterpret_cast<std::int64_t*>(args.handle + 1);
-    num_tokens_of[rank] = thread_is_masked(block, rank) ? 0 : records[rank].num_tokens;
-  }
-  if (rank == party.rank) {
-    args.handle->epoch = block.epoch;
-    args.handle->received = {received, table.row_begin(rank, rank), table.at(rank, rank)};
-  }
-  return true;
-}
-
-/// All threads.
-__device__ void block_write_send_table(const ExchangeArgs& args, const BlockState& block) {
-  const Party& party = args.party;
-  const int rank = static_cast<int>(threadIdx.x);
-  const CountTable table = thread_table_of(args.handle, party);
-  if (rank == 0) args.send->num_recv = args.handle->received.num_rows;
-  if (rank >= party.num_ranks || thread_is_masked(block, rank) || table.at(party.rank, rank) == 0) return;
-  const Placement& placement = Slot(party, block.epoch).placement(rank, party.rank);
-  const std::int64_t row = table.row_begin(party.rank, rank);
-  std::byte* const window = party.windows[rank];
-  const plan::ExpertMap experts(args.num_experts > 0 ? args.num_experts : 1, party.num_ranks);
-  Destination to;
-  to.x = window + placement.x + row * args.row_bytes;
-  to.scales = window + placement.scales + row * args.scale_row_bytes;
-  if (args.kind == LowLatencyKind::kWorstCaseDispatch) {
-    to.topk_idx = window + placement.topk_idx + row * args.num_topk * args.id_bytes;
-    to.topk_weights = reinterpret_cast<float*>(window + placement.topk_weights) + row * args.num_topk;
-    to.src_idx = reinterpret_cast<std::int32_t*>(window + placement.src_idx) + row;
-  }
-  to.expert_begin = experts.begin(rank);
-  to.expert_count = experts.count(rank);
-  args.send->destinations[rank] = to;
-  atomicOr(reinterpret_cast<unsigned long long*>(&args.send->ranks), 1ULL << static_cast<unsigned>(rank));
-}
-
-/// All threads.
-__device__ void block_write_reduce_table(const ExchangeArgs& args, const BlockState& block, const Record* records) {
-  const Party& party = args.party;
-  const int rank = static_cast<int>(threadIdx.x);
-  const CountTable table = thread_table_of(args.handle, party);
-  if (rank == 0) args.reduce->is_failed = 0;
-  if (rank >= party.num_ranks || thread_is_masked(block, rank) || table.at(party.rank, rank) == 0) return;
-  const std::int64_t row = table.row_begin(party.rank, rank);
-  Contributor from;
-  if (rank == party.rank) {
-    from = {args.own_x + row * args.own_stride, args.own_stride, args.own_weights + row * args.num_topk};
-  } else {
-    const Placement& placement = Slot(party, block.epoch).placement(rank, party.rank);
-    const std::byte* const window = party.windows[rank];
-    from.x = window + placement.x + row * records[rank].extent;
-    from.stride = records[rank].extent;
-    from.weights = reinterpret_cast<const float*>(window + placement.topk_weights) + row * args.num_topk;
-  }
-  args.reduce->contributors[rank] = from;
-  atomicOr(reinterpret_cast<unsigned long long*>(&args.reduce->ranks), 1ULL << static_cast<unsigned>(rank));
-}
-
-__device__ void block_exchange(const ExchangeArgs& args, BlockState& block, Record* records) {
-  block_await_slot(args.party, block, 0);
-  if (block_fails(args.party, block)) return;
-  block_write_counts(args, block);
-  block_announce_exchange(args, block);
-  if (!block_await_records(args.party, block, records)) return;
-  if (args.kind == LowLatencyKind::kWorstCaseDispatch && !block_take_counts(args, block, records)) return;
-  __syncthreads();
-  if (args.send != nullptr) {
-    block_write_send_table(args, block);
-  } else {
-    block_write_reduce_table(args, block, records);
-  }
-}
-
-__global__ void __launch_bounds__(kThreads) exchange_kernel(const __grid_constant__ ExchangeArgs args) {
+template <typename T>
+__global__ void __launch_bounds__(kSendThreads, 1)
+    dispatch_kernel(const __grid_constant__ WorstCaseArgs args, const __grid_constant__ SendArgs rows) {
   __shared__ BlockState block;
-  __shared__ Record records[kMaxRanks];
   block_begin(args.party, block);
-  if (threadIdx.x == 0) {
-    if (args.send != nullptr) {
-      args.send->ranks = 0;
-      args.send->num_recv = -1;
-    } else {
-      args.reduce->ranks = 0;
-      args.reduce->is_failed = 1;
-    }
-  }
-  __syncthreads();
-  if (args.kind == LowLatencyKind::kWorstCaseDispatch) block_clear_handle(args);
-  if (block.is_broken) {
-    if (threadIdx.x == 0) thread_report(args.party, block, FailureKind::kBroken, args.party.rank);
-  } else {
-    block_exchange(args, block, records);
-  }
-  block_finish(args.party, block, Completion{});
+  grid_exchange(args, block);
+  grid_send<SentToRanks, T>(rows, *args.send);
+  if (block_ends_last(&thread_own(args.party).receive_ended, block)) block_complete_worst_case(args, block);
 }
 
-/// All threads: until each rank's word is at least the epoch.
-template <typename Word>
-__device__ void block_await_all(const CompleteArgs& args, BlockState& block, const Word& word) {
-  const Party& party = args.party;
-  const int rank = static_cast<int>(threadIdx.x);
-  if (rank < party.num_ranks && !thread_is_masked(block, rank)) {
-    thread_note(block, thread_wait(party, block, rank, word(rank), block.epoch, block.epoch), rank);
-    if (party.wait_costs != nullptr && rank != party.rank) {
-      atomicAdd(reinterpret_cast<unsigned long long*>(&party.wait_costs[rank]), thread_clock_ns() - block.begin);
-    }
-  }
-  static_cast<void>(block_fails(party, block));
-}
-
-/// All threads. This rank's rows are where they belong; so will be the others'.
-__device__ void block_await_rows(const CompleteArgs& args, BlockState& block) {
-  const Party& party = args.party;
-  const Slot slot(party, block.epoch);
-  const int rank = static_cast<int>(threadIdx.x);
-  __threadfence_system();
-  if (rank < party.num_ranks) thread_release(slot.sent(party.rank, rank), block.epoch);
-  block_await_all(args, block, [&](int other) { return slot.sent(other, party.rank); });
-}
-
-/// All threads.
-__device__ void block_add_statistics(const CompleteArgs& args, const BlockState& block) {
-  const Party& party = args.party;
-  const Slot slot(party, block.epoch);
-  const plan::ExpertMap experts(args.num_experts, party.num_ranks);
-  const int begin = experts.begin(party.rank);
-  for (int e = static_cast<int>(threadIdx.x); e < experts.count(party.rank); e += kThreads) {
-    std::int32_t sum = 0;
-    for (int rank = 0; rank < party.num_ranks; ++rank) {
-      if (!thread_is_masked(block, rank)) sum += slot.counts(rank, party.rank)[begin + e];
-    }
-    atomicAdd(&args.statistics[e], sum);
-  }
-}
-
-/// All threads. The rows of masked ranks keep their places in the result of a cached dispatch.
-__device__ void block_clear_absent_rows(const CompleteArgs& args, const BlockState& block) {
-  const Party& party = args.party;
-  const CountTable table = thread_table_of(args.handle, party);
-  const auto clear = [&](std::byte* rows, std::int64_t row_bytes, int rank) {
-    const std::int64_t begin = table.row_begin(rank, party.rank) * row_bytes;
-    const std::int64_t end = begin + table.at(rank, party.rank) * row_bytes;
-    for (std::int64_t i = begin + threadIdx.x; i < end; i += kThreads) rows[i] = std::byte{0};
-  };
-  for (int rank = 0; rank < party.num_ranks; ++rank) {
-    if (!thread_is_masked(block, rank)) continue;
-    clear(args.recv_x, args.row_bytes, rank);
-    clear(args.recv_scales, args.scale_row_bytes, rank);
-  }
-}
-
-__global__ void __launch_bounds__(kThreads) complete_kernel(const __grid_constant__ CompleteArgs args) {
+template <typename Type, typename T, bool kFew>
+__global__ void __launch_bounds__(kReduceThreads, 1)
+    combine_kernel(const __grid_constant__ WorstCaseArgs args, const __grid_constant__ ReduceArgs rows) {
   __shared__ BlockState block;
-  const Party& party = args.party;
-  block_begin(party, block);
-  const bool is_dispatch = args.send != nullptr;
-  const bool has_failed = is_dispatch ? args.send->num_recv < 0 : args.reduce->is_failed != 0;
-  if (is_dispatch && !has_failed) {
-    block_await_rows(args, block);
-    if (args.statistics != nullptr && block.failure == BlockState::kNoFailure) block_add_statistics(args, block);
-    if (args.kind == LowLatencyKind::kCachedDispatch && block.masked != 0) block_clear_absent_rows(args, block);
-  }
-  if (!block.is_broken) {
-    __syncthreads();
-    block_announce_read(party, block);
-  }
-  if (!is_dispatch && !has_failed) {
-    const Slot slot(party, block.epoch);
-    block_await_all(args, block, [&](int other) { return slot.read(other, party.rank); });
-  }
-  if (party.notes_progress && threadIdx.x / kWarpThreads == 1) warp_note_progress(party, block);
-  block_finish(party, block, args.completion);
+  block_begin(args.party, block);
+  grid_exchange(args, block);
+  grid_reduce<SummedOfRanks, Type, T, kFew>(rows, *args.reduce);
+  if (block_ends_last(&thread_own(args.party).receive_ended, block)) block_complete_worst_case(args, block);
 }
 
 }  // namespace
 
 cudaError_t load_worst_case() {
-  cudaFuncAttributes attributes;
-  const cudaError_t error = cudaFuncGetAttributes(&attributes, exchange_kernel);
-  return error == cudaSuccess ? cudaFuncGetAttributes(&attributes, complete_kernel) : error;
+  const cudaError_t error = load_each_access([](auto access, cudaFuncAttributes& attributes) {
+    return cudaFuncGetAttributes(&attributes, dispatch_kernel<decltype(access)>);
+  });
+  if (error != cudaSuccess) return error;
+  return for_each_sum([](auto type, auto access, auto few) {
+    cudaFuncAttributes attributes;
+    return cudaFuncGetAttributes(&attributes, combine_kernel<decltype(type), decltype(access), few.value>);
+  });
 }
 
-cudaError_t launch_exchange(const ExchangeArgs& args, cudaStream_t stream) {
-  exchange_kernel<<<1, kThreads, 0, stream>>>(args);
+cudaError_t launch_worst_case_dispatch(const WorstCaseArgs& args, const SendArgs& rows, int num_sms,
+                                       cudaStream_t stream) {
+  with_access(access_bytes_of(rows), [&](auto access) {
+    dispatch_kernel<decltype(access)><<<static_cast<unsigned>(num_sms), kSendThreads, 0, stream>>>(args, rows);
+  });
   return cudaGetLastError();
 }
 
-cudaError_t launch_complete(const CompleteArgs& args, cudaStream_t stream) {
-  complete_kernel<<<1, kThreads, 0, stream>>>(args);
+cudaError_t launch_worst_case_combine(const WorstCaseArgs& args, const ReduceArgs& rows, int row_access, int num_sms,
+                                      cudaStream_t stream) {
+  const int bytes = access_bytes_of(rows, row_access);
+  with_sums(rows.element, bytes, has_few<SummedOfRanks>(rows), [&](auto type, auto access, auto few) {
+    combine_kernel<decltype(type), decltype(access), few.value>
+        <<<static_cast<unsigned>(num_sms), kReduceThreads, 0, stream>>>(args, rows);
+  });
   return cudaGetLastError();
 }
 

@@ -3,6 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -33,8 +34,8 @@ struct HandleCounts {
 };
 
 /// What all three kinds of operation have in common. N tokens, R ranks.
-struct ExchangeArgs {
-  Party party;  ///< Phases::kSend; its epoch word is read by complete_kernel
+struct WorstCaseArgs {
+  Party party;  ///< Phases::kBoth
   LowLatencyKind kind = LowLatencyKind::kWorstCaseDispatch;
   // Announced; see Record.
   std::int32_t num_topk = 0;
@@ -54,44 +55,37 @@ struct ExchangeArgs {
   LayoutCounts found;
   const std::int32_t* given_per_rank = nullptr;  ///< [R] what the caller says of the same, or null
   const std::byte* topk_idx = nullptr;           ///< [N, K]
+  std::int32_t* statistics = nullptr;            ///< [L], or null
 
-  // Dispatches.
-  SendTable* send = nullptr;
-  std::int64_t row_bytes = 0;
-  std::int64_t scale_row_bytes = 0;
-
-  // Combine: this rank's own rows are read where the caller has them.
-  ReduceTable* reduce = nullptr;
-  const std::byte* own_x = nullptr;
-  std::int64_t own_stride = 0;
-  const float* own_weights = nullptr;
-};
-static_assert(sizeof(HandleCounts) % sizeof(std::int64_t) == 0 && sizeof(ExchangeArgs) <= 4096);
-
-struct CompleteArgs {
-  Party party;  ///< Phases::kReceive
-  LowLatencyKind kind = LowLatencyKind::kWorstCaseDispatch;
-  std::int32_t num_experts = 0;
-  const SendTable* send = nullptr;      ///< of dispatches
-  const ReduceTable* reduce = nullptr;  ///< of combines
-  std::int32_t* statistics = nullptr;   ///< [L], or null
-  // A cached dispatch: rows from ranks that are masked are zeroed.
-  HandleCounts* handle = nullptr;
+  // Dispatches. The rows of a cached one from ranks that are masked are zeroed.
+  SendTable* send = nullptr;  ///< written
   std::byte* recv_x = nullptr;
   std::byte* recv_scales = nullptr;
   std::int64_t row_bytes = 0;
   std::int64_t scale_row_bytes = 0;
+
+  // Combine: this rank's own rows are read where the caller has them.
+  ReduceTable* reduce = nullptr;  ///< written
+  const std::byte* own_x = nullptr;
+  std::int64_t own_stride = 0;
+  const float* own_weights = nullptr;
+
   Completion completion;
 };
+static_assert(sizeof(HandleCounts) % sizeof(std::int64_t) == 0);
+static_assert(sizeof(WorstCaseArgs) + std::max(sizeof(SendArgs), sizeof(ReduceArgs)) <= 4096);
 
 /// Before any rank's kernels run; see load_low_latency_dispatch.
 cudaError_t load_worst_case();
 
-/// Announces, waits for all ranks, compares, and writes the table by which rows are sent or summed; one that says that
-/// the operation failed if it did. One block.
-cudaError_t launch_exchange(const ExchangeArgs& args, cudaStream_t stream);
-/// After the rows: waits until all rows for this rank are here (dispatch), or until all have read this rank's
-/// (combine), and ends the operation. One block.
-cudaError_t launch_complete(const CompleteArgs& args, cudaStream_t stream);
+/// One kernel: its first block announces, waits for all ranks, compares and finds out where rows go; all blocks move
+/// them; the last one waits until all rows for this rank are here. Occupies `num_sms` multiprocessors, those of all ranks
+/// of a device at once.
+cudaError_t launch_worst_case_dispatch(const WorstCaseArgs& args, const SendArgs& rows, int num_sms,
+                                       cudaStream_t stream);
+/// The same of a combine, which ends when all have read this rank's rows. `row_access`: bytes of the widest access that
+/// suits all contributors' rows.
+cudaError_t launch_worst_case_combine(const WorstCaseArgs& args, const ReduceArgs& rows, int row_access, int num_sms,
+                                      cudaStream_t stream);
 
 }  // namespace crossdock::cuda::device
