@@ -31,7 +31,8 @@ void Combine::reduce(const Deadline& deadline) {
       [&](const device::Completion& completion) {
         device::ReduceArgs args = reduce_args_of(request(), group().num_ranks());
         args.completion = completion;
-        check(device::launch_reduce(args, make_table(), node_.num_sms(request().num_sms), node_.stream->get()), "combine: sums");
+        check(device::launch_reduce(args, make_table(), node_.num_sms(request().num_sms), node_.stream->get()),
+              "combine: sums");
       },
       deadline);
 }

@@ -16,7 +16,8 @@ void Dispatch::send(const Deadline& deadline) {
         if (handle().is_expanded()) launch_groups();
         device::SendArgs args = send_args_of(request(), group().num_ranks());
         args.completion = completion;
-        check(device::launch_send(args, make_table(), node_->num_sms(request().num_sms), node_->stream->get()), "dispatch: send");
+        check(device::launch_send(args, make_table(), node_->num_sms(request().num_sms), node_->stream->get()),
+              "dispatch: send");
       },
       deadline);
 }

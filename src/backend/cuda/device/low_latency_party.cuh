@@ -159,12 +159,13 @@ __device__ inline void thread_exclude(const Party& party, BlockState& block, int
 /// What becomes of a rank that is still waited for: kNone if it may come, or if the block has gone on without it. Not
 /// inlined, see block_await_records.
 __device__ inline __noinline__ FailureKind thread_reconsider(const Party& party, BlockState& block, int rank,
-                                                      std::uint64_t needed) {
+                                                             std::uint64_t needed) {
   constexpr std::uint64_t kClaimGraceNs = 1'000'000'000;  // between a claim and what it announces, at most
   const std::uint64_t gone = thread_look(&party.mailbox->gone);
   if (thread_takes_part(gone, party.rank)) return FailureKind::kMasked;
   const bool is_gone = thread_takes_part(gone, rank);
   if (!party.masks_lost) return is_gone ? FailureKind::kGone : FailureKind::kNone;
+  if (thread_is_given_up(party)) return FailureKind::kMasked;  // then it has no say about others
   const std::uint64_t now = thread_clock_ns();
   const bool is_late = now >= block.deadline;
   bool is_lost = thread_is_lost(party, rank, needed);

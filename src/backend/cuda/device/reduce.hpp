@@ -41,8 +41,8 @@ struct ReduceArgs {
   std::int64_t bias_0_stride = 0;
   const std::byte* bias_1 = nullptr;
   std::int64_t bias_1_stride = 0;
-  std::byte* out = nullptr;            ///< [N, H], packed
-  float* out_weights = nullptr;        ///< [N, K], packed
+  std::byte* out = nullptr;      ///< [N, H], packed
+  float* out_weights = nullptr;  ///< [N, K], packed
   Completion completion;
 };
 static_assert(sizeof(ReduceArgs) + sizeof(ReduceTable) <= 4096);

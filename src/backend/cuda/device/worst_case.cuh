@@ -1,4 +1,4 @@
-// What the ranks of throughput mode say to each other before and after the rows, without the host.
+// What the ranks of throughput mode say to each other without the host: before the rows, and after them.
 #pragma once
 
 #include "backend/cuda/device/low_latency_party.cuh"

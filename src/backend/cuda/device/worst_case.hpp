@@ -1,4 +1,4 @@
-// The kernels by which the ranks of throughput mode agree without the host: before rows move, and after.
+// The kernels of throughput mode that go without the host: ranks agree, move rows, and wait for each other.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -79,8 +79,8 @@ static_assert(sizeof(WorstCaseArgs) + std::max(sizeof(SendArgs), sizeof(ReduceAr
 cudaError_t load_worst_case();
 
 /// One kernel: its first block announces, waits for all ranks, compares and finds out where rows go; all blocks move
-/// them; the last one waits until all rows for this rank are here. Occupies `num_sms` multiprocessors, those of all ranks
-/// of a device at once.
+/// them; the last one waits until all rows for this rank are here. Occupies `num_sms` multiprocessors, those of all
+/// ranks of a device at once.
 cudaError_t launch_worst_case_dispatch(const WorstCaseArgs& args, const SendArgs& rows, int num_sms,
                                        cudaStream_t stream);
 /// The same of a combine, which ends when all have read this rank's rows. `row_access`: bytes of the widest access that
