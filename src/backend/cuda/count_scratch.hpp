@@ -4,8 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "backend/cuda/device/control.hpp"
 #include "backend/cuda/device/layout.hpp"
-#include "backend/cuda/device/low_latency_control.hpp"
 
 namespace crossdock::cuda {
 

@@ -4,6 +4,7 @@
 
 #include "backend/cuda/cuda_error.hpp"
 #include "backend/cuda/device_guard.hpp"
+#include "backend/cuda/requests.hpp"
 #include "backend/cuda/stream_event.hpp"
 #include "base/error.hpp"
 
@@ -39,22 +40,11 @@ device::LayoutArgs CudaDevice::make_args(std::int64_t num_tokens, int num_expert
     block_counts_ = allocate(DataType::kInt32,
                              std::array{static_cast<std::int64_t>(device::layout_blocks(num_tokens)) * num_ranks_});
   }
-  device::LayoutArgs args;
-  args.num_tokens = num_tokens;
-  args.num_experts = num_experts;
-  args.num_ranks = num_ranks_;
-  args.small = num_experts / num_ranks_;
-  args.num_large = num_experts % num_ranks_;
+  device::LayoutArgs args = layout_args_of(num_tokens, num_experts, num_ranks_);
   args.scratch = {masks_.data_as<std::uint64_t>(), block_counts_.data_as<std::int32_t>(), rank_totals_.get(),
                   expert_totals_.get(), bad_id_.get()};
   args.counts = {counted_per_rank_.get(), counted_per_expert_.get(), counted_bad_id_.get()};
   return args;
-}
-
-void CudaDevice::set_ids(device::LayoutArgs& args, const Tensor& topk_idx) const {
-  args.topk_idx = topk_idx.data_as<std::byte>();
-  args.num_topk = static_cast<std::int32_t>(topk_idx.size(1));
-  args.id_bytes = static_cast<std::int32_t>(size_of(topk_idx.dtype()));
 }
 
 void CudaDevice::count(device::LayoutArgs& args) const {

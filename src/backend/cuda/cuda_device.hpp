@@ -27,7 +27,6 @@ class CudaDevice final : public backend::LocalDevice {
 
  private:
   [[nodiscard]] device::LayoutArgs make_args(std::int64_t num_tokens, int num_experts);
-  void set_ids(device::LayoutArgs& args, const Tensor& topk_idx) const;
   /// Counts on the device and waits for the counts.
   void count(device::LayoutArgs& args) const;
   [[noreturn]] void throw_bad_id(const device::LayoutArgs& args) const;

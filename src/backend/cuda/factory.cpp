@@ -3,6 +3,9 @@
 #include "backend/cuda/cuda_backend.hpp"
 #include "backend/cuda/cuda_device.hpp"
 #include "backend/cuda/device/copy.hpp"
+#include "backend/cuda/device/low_latency_combine.hpp"
+#include "backend/cuda/device/low_latency_dispatch.hpp"
+#include "backend/cuda/device/notices.hpp"
 #include "backend/cuda/device/readmission.hpp"
 #include "backend/cuda/device/reduce.hpp"
 #include "backend/cuda/device/selections.hpp"
@@ -50,6 +53,7 @@ Parts make_parts(Bootstrap& bootstrap, const BufferOptions& options) {
     const DeviceGuard guard(options.device.index);
     check(device::load_low_latency_dispatch(), "loading kernels");
     check(device::load_low_latency_combine(), "loading kernels");
+    check(device::load_notices(), "loading kernels");
     check(device::load_layout(), "loading kernels");
     check(device::load_send(), "loading kernels");
     check(device::load_selections(), "loading kernels");
@@ -68,8 +72,8 @@ Parts make_parts(Bootstrap& bootstrap, const BufferOptions& options) {
                                      static_cast<std::size_t>(options.max_experts), layout);
   node->group->arena =
       std::make_shared<host::Arena>(own, own->data() + node->control_bytes, arena_bytes, node->stream->device());
-  node->queue = std::make_unique<LowLatencyQueue>(node->group, node->windows, node->stream, options.max_experts,
-                                                  devices.num_sharers);
+  node->queue =
+      std::make_unique<KernelQueue>(node->group, node->windows, node->stream, options.max_experts, devices.num_sharers);
   // The host finds out what a dispatch without a rank that was lost on the way comes to.
   node->counts_on_device = devices.most_sharers <= kMostSharers && !options.mask_lost_ranks;
   return {std::move(local_device), std::make_unique<CudaBackend>(std::move(node))};

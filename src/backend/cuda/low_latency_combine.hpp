@@ -4,7 +4,8 @@
 #include <memory>
 
 #include "backend/backend.hpp"
-#include "backend/cuda/low_latency_queue.hpp"
+#include "backend/cuda/device/low_latency_combine.hpp"
+#include "backend/cuda/kernel_queue.hpp"
 #include "backend/cuda/node.hpp"
 
 namespace crossdock::cuda {

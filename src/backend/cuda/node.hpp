@@ -11,7 +11,7 @@
 #include "backend/cuda/count_scratch.hpp"
 #include "backend/cuda/device_guard.hpp"
 #include "backend/cuda/device_windows.hpp"
-#include "backend/cuda/low_latency_queue.hpp"
+#include "backend/cuda/kernel_queue.hpp"
 #include "backend/host/host_backend.hpp"
 
 namespace crossdock::cuda {
@@ -22,7 +22,7 @@ struct Node {
   std::shared_ptr<host::Group> group;
   DeviceWindows windows;
   std::shared_ptr<CommunicationStream> stream;
-  std::unique_ptr<LowLatencyQueue> queue;
+  std::unique_ptr<KernelQueue> queue;
   CountScratch count_scratch;
   std::size_t control_bytes = 0;  ///< of a window, before the arena
   bool counts_on_device = false;  ///< see Backend::keeps_counts_on_device

@@ -18,6 +18,22 @@ void set_rows(Args& args, const DispatchHandle::State& handle) {
 
 }  // namespace
 
+device::LayoutArgs layout_args_of(std::int64_t num_tokens, int num_experts, int num_ranks) {
+  device::LayoutArgs args;
+  args.num_tokens = num_tokens;
+  args.num_experts = num_experts;
+  args.num_ranks = num_ranks;
+  args.small = num_experts / num_ranks;
+  args.num_large = num_experts % num_ranks;
+  return args;
+}
+
+void set_ids(device::LayoutArgs& args, const Tensor& topk_idx) {
+  args.topk_idx = topk_idx.data_as<std::byte>();
+  args.num_topk = static_cast<std::int32_t>(topk_idx.size(1));
+  args.id_bytes = static_cast<std::int32_t>(size_of(topk_idx.dtype()));
+}
+
 device::SendArgs send_args_of(const backend::DispatchRequest& request, int num_ranks) {
   device::SendArgs args;
   args.num_tokens = request.handle->num_tokens;

@@ -6,6 +6,7 @@
 #include <crossdock/tensor.hpp>
 
 #include "backend/backend.hpp"
+#include "backend/cuda/device/layout.hpp"
 #include "backend/cuda/device/reduce.hpp"
 #include "backend/cuda/device/send.hpp"
 
@@ -20,6 +21,9 @@ namespace crossdock::cuda {
   return tensor.size(1) * static_cast<std::int64_t>(size_of(tensor.dtype()));
 }
 
+/// All but ids, scratch and what is to be written.
+[[nodiscard]] device::LayoutArgs layout_args_of(std::int64_t num_tokens, int num_experts, int num_ranks);
+void set_ids(device::LayoutArgs& args, const Tensor& topk_idx);
 /// All but where the rows go.
 [[nodiscard]] device::SendArgs send_args_of(const backend::DispatchRequest& request, int num_ranks);
 /// All but who contributes.

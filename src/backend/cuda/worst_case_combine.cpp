@@ -78,7 +78,7 @@ void WorstCaseCombine::stage(const Tensor& from, const Tensor& to) const {
 device::WorstCaseArgs WorstCaseCombine::make_args(const Deadline& deadline) const {
   device::WorstCaseArgs args;
   args.party = node_->queue->party(launch_, device::Phases::kBoth, {}, deadline.timeout(), request_.wait_costs);
-  args.kind = device::LowLatencyKind::kWorstCaseCombine;
+  args.kind = device::OperationKind::kWorstCaseCombine;
   args.num_topk = -1;
   args.dtypes = static_cast<std::uint32_t>(request_.x.dtype());
   args.num_scales = -1;

@@ -99,21 +99,20 @@ void WorstCaseDispatch::complete_handle() {
 }
 
 void WorstCaseDispatch::count() const {
-  device::LayoutArgs args;
+  device::LayoutArgs args = layout_args_of(request_.x.size(0), handle_.num_experts, node_->group->num_ranks());
   if (request_.layout) {
     args.membership = request_.layout->is_token_in_rank.data_as<std::uint8_t>();
   } else {
     args.is_token_in_rank = handle_.is_token_in_rank.data_as<std::uint8_t>();
   }
   args.rows = handle_.send_rows.data_as<std::int32_t>();
-  layout_.launch(*node_, *request_.topk_idx, handle_.num_experts, args, launch_.stream);
+  layout_.launch(*node_, *request_.topk_idx, args, launch_.stream);
 }
 
 device::WorstCaseArgs WorstCaseDispatch::make_args(const Deadline& deadline) const {
   device::WorstCaseArgs args;
   args.party = node_->queue->party(launch_, device::Phases::kBoth, {}, deadline.timeout(), request_.wait_costs);
-  args.kind =
-      request_.is_cached() ? device::LowLatencyKind::kCachedDispatch : device::LowLatencyKind::kWorstCaseDispatch;
+  args.kind = request_.is_cached() ? device::OperationKind::kCachedDispatch : device::OperationKind::kWorstCaseDispatch;
   args.num_experts = handle_.num_experts;
   args.dtypes = static_cast<std::uint32_t>(request_.x.dtype());
   args.num_scales = -1;

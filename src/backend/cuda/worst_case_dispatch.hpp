@@ -8,7 +8,7 @@
 
 #include "backend/backend.hpp"
 #include "backend/cuda/device/worst_case.hpp"
-#include "backend/cuda/low_latency_queue.hpp"
+#include "backend/cuda/kernel_queue.hpp"
 #include "backend/cuda/node.hpp"
 #include "backend/cuda/worst_case_layout.hpp"
 

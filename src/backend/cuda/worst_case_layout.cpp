@@ -3,6 +3,7 @@
 #include <array>
 
 #include "backend/cuda/cuda_error.hpp"
+#include "backend/cuda/requests.hpp"
 
 namespace crossdock::cuda {
 
@@ -10,17 +11,9 @@ WorstCaseLayout::WorstCaseLayout(const Node& node, std::optional<std::int64_t> n
     : masks_shape_{num_tokens.value_or(0)},
       blocks_shape_{num_tokens ? std::int64_t{device::layout_blocks(*num_tokens)} * node.group->num_ranks() : 0} {}
 
-void WorstCaseLayout::launch(const Node& node, const Tensor& topk_idx, int num_experts, device::LayoutArgs args,
+void WorstCaseLayout::launch(const Node& node, const Tensor& topk_idx, device::LayoutArgs args,
                              cudaStream_t stream) const {
-  const int num_ranks = node.group->num_ranks();
-  args.num_tokens = topk_idx.size(0);
-  args.num_topk = static_cast<std::int32_t>(topk_idx.size(1));
-  args.num_experts = num_experts;
-  args.num_ranks = num_ranks;
-  args.small = num_experts / num_ranks;
-  args.num_large = num_experts % num_ranks;
-  args.id_bytes = static_cast<std::int32_t>(size_of(topk_idx.dtype()));
-  args.topk_idx = topk_idx.data_as<std::byte>();
+  set_ids(args, topk_idx);
   args.scratch = node.count_scratch.scratch(masks_.data_as<std::uint64_t>(), block_counts_.data_as<std::int32_t>());
   args.counts = node.count_scratch.found();
   args.completion.blocks_ended = node.count_scratch.blocks_ended();
@@ -44,11 +37,11 @@ DispatchLayout compute_worst_case_layout(const Node& node, const Tensor& topk_id
       counter.wanted_block_counts(),
   };
   node.queue->allocate(launch, wanted);
-  device::LayoutArgs args;
+  device::LayoutArgs args = layout_args_of(topk_idx.size(0), num_experts, node.group->num_ranks());
   args.is_token_in_rank = layout.is_token_in_rank.data_as<std::uint8_t>();
   args.num_tokens_per_rank = layout.num_tokens_per_rank.data_as<std::int32_t>();
   args.num_tokens_per_expert = layout.num_tokens_per_expert.data_as<std::int32_t>();
-  counter.launch(node, topk_idx, num_experts, args, launch.stream);
+  counter.launch(node, topk_idx, args, launch.stream);
   node.queue->note_launched(launch);
   return layout;
 }

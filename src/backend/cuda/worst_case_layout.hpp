@@ -10,7 +10,7 @@
 #include <crossdock/types.hpp>
 
 #include "backend/cuda/device/layout.hpp"
-#include "backend/cuda/low_latency_queue.hpp"
+#include "backend/cuda/kernel_queue.hpp"
 #include "backend/cuda/node.hpp"
 
 namespace crossdock::cuda {
@@ -25,9 +25,8 @@ class WorstCaseLayout {
   [[nodiscard]] host::WantedTensor wanted_masks() { return {&masks_, DataType::kInt64, masks_shape_}; }
   [[nodiscard]] host::WantedTensor wanted_block_counts() { return {&block_counts_, DataType::kInt32, blocks_shape_}; }
 
-  /// Counts `topk_idx` on the stream. `args` says what is to be written.
-  void launch(const Node& node, const Tensor& topk_idx, int num_experts, device::LayoutArgs args,
-              cudaStream_t stream) const;
+  /// Counts `topk_idx` on the stream. `args` is of layout_args_of, and says what is to be written.
+  void launch(const Node& node, const Tensor& topk_idx, device::LayoutArgs args, cudaStream_t stream) const;
 
  private:
   std::array<std::int64_t, 1> masks_shape_;

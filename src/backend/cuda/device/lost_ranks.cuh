@@ -1,7 +1,7 @@
 // Ranks that are lost while operations run, with Party::masks_lost: how all agree which operation they were lost in.
 #pragma once
 
-#include "backend/cuda/device/low_latency_party.hpp"
+#include "backend/cuda/device/party.hpp"
 
 namespace crossdock::cuda::device {
 

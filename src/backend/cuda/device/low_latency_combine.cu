@@ -4,8 +4,8 @@
 
 #include "backend/cuda/device/ids.cuh"
 #include "backend/cuda/device/low_latency_logfmt.cuh"
-#include "backend/cuda/device/low_latency_party.cuh"
 #include "backend/cuda/device/low_latency_rows.cuh"
+#include "backend/cuda/device/party.cuh"
 #include "backend/cuda/device/row_access.hpp"
 #include "plan/experts.hpp"
 
@@ -35,7 +35,7 @@ __device__ void block_announce_combine(const LowLatencyCombineArgs& args, const 
   record.hidden = args.hidden;
   record.max_tokens = args.max_tokens;
   record.handle_epoch = *args.handle_epoch;
-  record.kind = LowLatencyKind::kCombine;
+  record.kind = OperationKind::kCombine;
   record.num_topk = args.num_topk;
   record.num_experts = args.num_experts;
   record.format = args.use_logfmt;
@@ -116,41 +116,6 @@ __global__ void __launch_bounds__(kCombineThreads, 1)
   block_finish(party, block, args.completion);
 }
 
-__global__ void refusal_kernel(const __grid_constant__ LowLatencyRefusalArgs args) {
-  __shared__ BlockState block;
-  block_begin(args.party, block);
-  block_await_slot(args.party, block, 0);
-  if (!block.is_broken && !block_fails(args.party, block)) {
-    const Slot slot(args.party, block.epoch);
-    for (std::size_t i = threadIdx.x; i < ControlLayout::kReasonBytes; i += blockDim.x) {
-      slot.reason(args.party.rank)[i] = args.reason[i];
-    }
-    __threadfence_system();
-    __syncthreads();
-    Record record{};
-    record.kind = LowLatencyKind::kRefused;
-    record.obstacle = Obstacle::kRefused;
-    record.detail[0] = args.code;
-    block_announce(args.party, block, record);
-    block_announce_read(args.party, block);
-  }
-  block_finish(args.party, block, args.completion);
-}
-
-__global__ void abandon_kernel(const __grid_constant__ Party party) {
-  __shared__ BlockState block;
-  block_begin(party, block);
-  if (!block.is_broken) block_announce_read(party, block);
-}
-
-__global__ void progress_kernel(const __grid_constant__ Party party, const __grid_constant__ Completion completion) {
-  __shared__ BlockState block;
-  block_begin(party, block);
-  if (threadIdx.x < kWarpThreads) warp_note_progress(party, block);
-  __syncthreads();
-  if (threadIdx.x == 0) thread_complete(completion);
-}
-
 /// As many as leave every warp some pieces.
 int rounds_for(const LowLatencyCombineArgs& args, int elements, int num_sms) {
   constexpr std::int64_t kMost = 7;
@@ -185,9 +150,6 @@ cudaError_t load_low_latency_combine() {
   }
   visit(combine_kernel<LogFmtRows<uint4>>);
   visit(combine_kernel<LogFmtRows<unsigned short>>);
-  visit(refusal_kernel);
-  visit(abandon_kernel);
-  visit(progress_kernel);
   return error;
 }
 
@@ -231,21 +193,6 @@ cudaError_t launch_low_latency_combine(const LowLatencyCombineArgs& args, int nu
     }
   });
   return error == cudaSuccess ? cudaGetLastError() : error;
-}
-
-cudaError_t launch_low_latency_refusal(const LowLatencyRefusalArgs& args, cudaStream_t stream) {
-  refusal_kernel<<<1, kMaxRanks, 0, stream>>>(args);
-  return cudaGetLastError();
-}
-
-cudaError_t launch_low_latency_abandon(const Party& party, cudaStream_t stream) {
-  abandon_kernel<<<1, kMaxRanks, 0, stream>>>(party);
-  return cudaGetLastError();
-}
-
-cudaError_t launch_low_latency_progress(const Party& party, const Completion& completion, cudaStream_t stream) {
-  progress_kernel<<<1, kMaxRanks, 0, stream>>>(party, completion);
-  return cudaGetLastError();
 }
 
 }  // namespace crossdock::cuda::device

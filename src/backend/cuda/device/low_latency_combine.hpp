@@ -1,4 +1,4 @@
-// The kernel of a low-latency combine, and that of an operation that its host has refused.
+// The kernel of a low-latency combine.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -39,25 +39,9 @@ struct LowLatencyCombineArgs {
 };
 static_assert(sizeof(LowLatencyCombineArgs) <= 4096);
 
-/// As load_low_latency_dispatch, for all that is declared here.
+/// As load_low_latency_dispatch.
 cudaError_t load_low_latency_combine();
 /// Occupies at most `num_sms` multiprocessors.
 cudaError_t launch_low_latency_combine(const LowLatencyCombineArgs& args, int num_sms, cudaStream_t stream);
-
-struct LowLatencyRefusalArgs {
-  Party party;
-  std::int64_t code = 0;  ///< ErrorCode
-  char reason[ControlLayout::kReasonBytes] = {};
-  Completion completion;
-};
-
-/// Tells the others that this rank does not do the next operation, and why.
-cudaError_t launch_low_latency_refusal(const LowLatencyRefusalArgs& args, cudaStream_t stream);
-
-/// Instead of an operation's second half: this rank reads nothing of it.
-cudaError_t launch_low_latency_abandon(const Party& party, cudaStream_t stream);
-
-/// Brings Mailbox::read_ordinal up to date.
-cudaError_t launch_low_latency_progress(const Party& party, const Completion& completion, cudaStream_t stream);
 
 }  // namespace crossdock::cuda::device

@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "backend/cuda/device/low_latency_fetch.cuh"
-#include "backend/cuda/device/low_latency_party.cuh"
 #include "backend/cuda/device/low_latency_stage.cuh"
+#include "backend/cuda/device/party.cuh"
 #include "backend/cuda/device/row_access.hpp"
 
 namespace crossdock::cuda::device {
@@ -22,7 +22,7 @@ __device__ void block_announce_dispatch(const LowLatencyDispatchArgs& args, cons
   record.num_tokens = args.num_tokens;
   record.hidden = args.hidden;
   record.max_tokens = args.max_tokens;
-  record.kind = LowLatencyKind::kDispatch;
+  record.kind = OperationKind::kDispatch;
   record.num_topk = args.num_topk;
   record.num_experts = args.num_experts;
   record.id_bytes = static_cast<std::uint32_t>(args.id_bytes);

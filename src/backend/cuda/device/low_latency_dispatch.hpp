@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include "backend/cuda/device/completion.hpp"
-#include "backend/cuda/device/low_latency_party.hpp"
+#include "backend/cuda/device/party.hpp"
 
 namespace crossdock::cuda::device {
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "backend/cuda/device/items.cuh"
-#include "backend/cuda/device/low_latency_party.cuh"
+#include "backend/cuda/device/party.cuh"
 #include "backend/cuda/device/row_access.cuh"
 #include "plan/experts.hpp"
 

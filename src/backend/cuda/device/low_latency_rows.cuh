@@ -3,7 +3,7 @@
 
 #include "backend/cuda/device/items.cuh"
 #include "backend/cuda/device/low_latency_combine.hpp"
-#include "backend/cuda/device/low_latency_party.cuh"
+#include "backend/cuda/device/party.cuh"
 #include "backend/cuda/device/row_access.cuh"
 #include "backend/cuda/device/sums.cuh"
 

@@ -5,7 +5,7 @@
 #include "backend/cuda/device/float8.cuh"
 #include "backend/cuda/device/ids.cuh"
 #include "backend/cuda/device/items.cuh"
-#include "backend/cuda/device/low_latency_party.cuh"
+#include "backend/cuda/device/party.cuh"
 #include "backend/cuda/device/row_access.cuh"
 #include "backend/cuda/device/sums.cuh"
 

@@ -1,5 +1,5 @@
 #include "backend/cuda/device/lost_ranks.cuh"
-#include "backend/cuda/device/low_latency_party.cuh"
+#include "backend/cuda/device/party.cuh"
 #include "backend/cuda/device/readmission.hpp"
 
 namespace crossdock::cuda::device {
@@ -16,7 +16,7 @@ __global__ void __launch_bounds__(kMaxRanks) readmission_kernel(const __grid_con
   if (rank < party.num_ranks) {
     // Of the epochs that are left out there is nothing to read.
     if (args.comes_back || left_out > 0) {
-      for (std::uint64_t e = epoch < kLowLatencySlots ? 1 : epoch - kLowLatencySlots + 1; e <= epoch; ++e) {
+      for (std::uint64_t e = epoch < kSlots ? 1 : epoch - kSlots + 1; e <= epoch; ++e) {
         thread_release(Slot(party, e).read(party.rank, rank), e);
       }
     }

@@ -5,13 +5,13 @@
 
 #include <cstdint>
 
-#include "backend/cuda/device/low_latency_party.hpp"
+#include "backend/cuda/device/party.hpp"
 
 namespace crossdock::cuda::device {
 
 /// Epochs that are left out for each rank that comes back: what it wrote before, by itself, is then behind everything
 /// that is written after. A rank is never more than the slots ahead of the others.
-inline constexpr std::uint64_t kEpochsLeftOut = 2 * kLowLatencySlots;
+inline constexpr std::uint64_t kEpochsLeftOut = 2 * kSlots;
 
 struct ReadmissionArgs {
   Party party;

@@ -1,7 +1,7 @@
 // What the ranks of throughput mode say to each other without the host: before the rows, and after them.
 #pragma once
 
-#include "backend/cuda/device/low_latency_party.cuh"
+#include "backend/cuda/device/party.cuh"
 #include "backend/cuda/device/worst_case.hpp"
 #include "plan/experts.hpp"
 
@@ -36,7 +36,7 @@ __device__ inline void block_write_counts(const WorstCaseArgs& args, const Block
   for (int rank = static_cast<int>(threadIdx.x); rank < party.num_ranks; rank += static_cast<int>(blockDim.x)) {
     slot.placement(party.rank, rank) = args.placement;
   }
-  if (args.kind == LowLatencyKind::kWorstCaseDispatch) {
+  if (args.kind == OperationKind::kWorstCaseDispatch) {
     for (int i = static_cast<int>(threadIdx.x); i < party.num_ranks * party.num_ranks;
          i += static_cast<int>(blockDim.x)) {
       const int to = i % party.num_ranks;
@@ -80,7 +80,7 @@ __device__ inline void block_announce_exchange(const WorstCaseArgs& args, const 
   record.offset = args.placement.x;
   record.num_tokens = args.num_tokens;
   record.hidden = args.hidden;
-  if (args.kind != LowLatencyKind::kWorstCaseDispatch) record.handle_epoch = args.handle->epoch;
+  if (args.kind != OperationKind::kWorstCaseDispatch) record.handle_epoch = args.handle->epoch;
   record.kind = args.kind;
   record.num_topk = args.num_topk;
   record.num_experts = args.num_experts;
@@ -88,7 +88,7 @@ __device__ inline void block_announce_exchange(const WorstCaseArgs& args, const 
   record.num_scales = args.num_scales;
   record.dtypes = args.dtypes;
   record.extent = args.extent;
-  if (args.kind == LowLatencyKind::kWorstCaseDispatch) thread_find_obstacle(args, record);
+  if (args.kind == OperationKind::kWorstCaseDispatch) thread_find_obstacle(args, record);
   block_announce(args.party, block, record);
 }
 
@@ -127,7 +127,8 @@ __device__ inline bool block_take_counts(const WorstCaseArgs& args, BlockState& 
     return false;
   }
   if (rank < party.num_ranks) {
-    auto* const num_tokens_of = reinterpret_cast<std::int64_t*>(args.handle + 1);
+    auto* const num_tokens_of =
+        reinterpret_cast<std::int64_t*>(reinterpret_cast<std::byte*>(args.handle) + HandleCounts::num_tokens_of());
     num_tokens_of[rank] = thread_is_masked(block, rank) ? 0 : records[rank].num_tokens;
   }
   if (rank == party.rank) {
@@ -151,7 +152,7 @@ __device__ inline void block_write_send_table(const WorstCaseArgs& args, const B
   Destination to;
   to.x = window + placement.x + row * args.row_bytes;
   to.scales = window + placement.scales + row * args.scale_row_bytes;
-  if (args.kind == LowLatencyKind::kWorstCaseDispatch) {
+  if (args.kind == OperationKind::kWorstCaseDispatch) {
     to.topk_idx = window + placement.topk_idx + row * args.num_topk * args.id_bytes;
     to.topk_weights = reinterpret_cast<float*>(window + placement.topk_weights) + row * args.num_topk;
     to.src_idx = reinterpret_cast<std::int32_t*>(window + placement.src_idx) + row;
@@ -197,7 +198,7 @@ __device__ inline void block_exchange(const WorstCaseArgs& args, BlockState& blo
     args.reduce->is_failed = 1;
   }
   __syncthreads();
-  if (args.kind == LowLatencyKind::kWorstCaseDispatch) block_clear_handle(args);
+  if (args.kind == OperationKind::kWorstCaseDispatch) block_clear_handle(args);
   if (block.is_broken) {
     if (threadIdx.x == 0) thread_report(args.party, block, FailureKind::kBroken, args.party.rank);
     return;
@@ -207,7 +208,7 @@ __device__ inline void block_exchange(const WorstCaseArgs& args, BlockState& blo
   block_write_counts(args, block);
   block_announce_exchange(args, block);
   if (!block_await_records(args.party, block, records)) return;
-  if (args.kind == LowLatencyKind::kWorstCaseDispatch && !block_take_counts(args, block, records)) return;
+  if (args.kind == OperationKind::kWorstCaseDispatch && !block_take_counts(args, block, records)) return;
   __syncthreads();
   if (args.send != nullptr) {
     block_write_send_table(args, block);
@@ -300,7 +301,7 @@ __device__ inline void block_complete_worst_case(const WorstCaseArgs& args, Bloc
   if (is_dispatch && !has_failed) {
     block_await_rows(args, block);
     if (args.statistics != nullptr && block.failure == BlockState::kNoFailure) block_add_statistics(args, block);
-    if (args.kind == LowLatencyKind::kCachedDispatch && block.masked != 0) block_clear_absent_rows(args, block);
+    if (args.kind == OperationKind::kCachedDispatch && block.masked != 0) block_clear_absent_rows(args, block);
   }
   if (!block.is_broken) {
     __syncthreads();

@@ -10,7 +10,7 @@
 #include "backend/cuda/device/completion.hpp"
 #include "backend/cuda/device/copy.hpp"
 #include "backend/cuda/device/layout.hpp"
-#include "backend/cuda/device/low_latency_party.hpp"
+#include "backend/cuda/device/party.hpp"
 #include "backend/cuda/device/reduce.hpp"
 #include "backend/cuda/device/send.hpp"
 
@@ -36,7 +36,7 @@ struct HandleCounts {
 /// What all three kinds of operation have in common. N tokens, R ranks.
 struct WorstCaseArgs {
   Party party;  ///< Phases::kBoth
-  LowLatencyKind kind = LowLatencyKind::kWorstCaseDispatch;
+  OperationKind kind = OperationKind::kWorstCaseDispatch;
   // Announced; see Record.
   std::int32_t num_topk = 0;
   std::int32_t num_experts = 0;

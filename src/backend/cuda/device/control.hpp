@@ -1,4 +1,4 @@
-// What the ranks of low-latency mode say to each other: words at the front of each rank's window on its device.
+// What ranks say to each other without their hosts: words at the front of each rank's window on its device.
 #pragma once
 
 #include <cstddef>
@@ -7,9 +7,9 @@
 namespace crossdock::cuda::device {
 
 /// Operations whose records a window can hold; an operation's slot is its epoch modulo this.
-inline constexpr std::uint64_t kLowLatencySlots = 16;
+inline constexpr std::uint64_t kSlots = 16;
 
-enum class LowLatencyKind : std::uint32_t {
+enum class OperationKind : std::uint32_t {
   kDispatch = 1,
   kCombine = 2,
   kRefused = 3,
@@ -38,7 +38,7 @@ struct alignas(16) Record {
   std::int64_t hidden;
   std::int64_t max_tokens;
   std::uint64_t handle_epoch;  ///< combine: of the dispatch
-  LowLatencyKind kind;
+  OperationKind kind;
   std::int32_t num_topk;
   std::int32_t num_experts;
   std::uint32_t id_bytes;
@@ -83,7 +83,7 @@ struct OwnState {
   std::uint32_t is_exchanged;  ///< of a kernel of worst_case.hpp that runs
   Obstacle obstacle;
   std::int64_t detail[2];
-  std::uint64_t ordinals[kLowLatencySlots];  ///< of the operations in the slots, as their host counts them
+  std::uint64_t ordinals[kSlots];  ///< of the operations in the slots, as their host counts them
 };
 
 /// Offsets from the beginning of a window, which begins with this.
@@ -120,10 +120,10 @@ class ControlLayout {
   }
   /// Text: why this window's rank refused the operation.
   [[nodiscard]] constexpr std::size_t reason(std::uint64_t slot) const {
-    return all_rank_counts() + kLowLatencySlots * num_ranks_ * num_ranks_ * sizeof(std::int32_t) + slot * kReasonBytes;
+    return all_rank_counts() + kSlots * num_ranks_ * num_ranks_ * sizeof(std::int32_t) + slot * kReasonBytes;
   }
   /// What counting of this window's rank works on, see CountScratch: [R] and [max_experts] twice each, and 4 words.
-  [[nodiscard]] constexpr std::size_t count_scratch() const { return reason(kLowLatencySlots); }
+  [[nodiscard]] constexpr std::size_t count_scratch() const { return reason(kSlots); }
   [[nodiscard]] constexpr std::size_t bytes() const {
     const std::size_t scratch = 2 * (num_ranks_ + max_experts_ + 1) * sizeof(std::int32_t) + 4 * sizeof(std::uint64_t);
     return (count_scratch() + scratch + kPageBytes - 1) / kPageBytes * kPageBytes;
@@ -134,20 +134,16 @@ class ControlLayout {
   static constexpr std::size_t kPageBytes = 4096;
 
   [[nodiscard]] static constexpr std::size_t records() { return 512; }
-  [[nodiscard]] constexpr std::size_t reads() const {
-    return records() + kLowLatencySlots * num_ranks_ * kRecordStride;
-  }
-  [[nodiscard]] constexpr std::size_t sents() const {
-    return reads() + kLowLatencySlots * num_ranks_ * sizeof(std::uint64_t);
-  }
+  [[nodiscard]] constexpr std::size_t reads() const { return records() + kSlots * num_ranks_ * kRecordStride; }
+  [[nodiscard]] constexpr std::size_t sents() const { return reads() + kSlots * num_ranks_ * sizeof(std::uint64_t); }
   [[nodiscard]] constexpr std::size_t placements() const {
-    return sents() + kLowLatencySlots * num_ranks_ * sizeof(std::uint64_t);
+    return sents() + kSlots * num_ranks_ * sizeof(std::uint64_t);
   }
   [[nodiscard]] constexpr std::size_t all_counts() const {
-    return placements() + kLowLatencySlots * num_ranks_ * sizeof(Placement);
+    return placements() + kSlots * num_ranks_ * sizeof(Placement);
   }
   [[nodiscard]] constexpr std::size_t all_rank_counts() const {
-    return all_counts() + kLowLatencySlots * num_ranks_ * max_experts_ * sizeof(std::int32_t);
+    return all_counts() + kSlots * num_ranks_ * max_experts_ * sizeof(std::int32_t);
   }
 
   std::size_t num_ranks_;

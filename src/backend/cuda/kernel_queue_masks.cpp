@@ -5,13 +5,13 @@
 
 #include "backend/cuda/cuda_error.hpp"
 #include "backend/cuda/device_guard.hpp"
-#include "backend/cuda/low_latency_queue.hpp"
+#include "backend/cuda/kernel_queue.hpp"
 #include "base/error.hpp"
 
 namespace crossdock::cuda {
 
 /// Do others go without this rank in the operation?
-bool LowLatencyQueue::is_masked(std::uint64_t epoch) const {
+bool KernelQueue::is_masked(std::uint64_t epoch) const {
   try {
     group_->signals.masks().check_not_masked(epoch, {});
     return false;
@@ -20,12 +20,12 @@ bool LowLatencyQueue::is_masked(std::uint64_t epoch) const {
   }
 }
 
-void LowLatencyQueue::hear_of_losses() {
+void KernelQueue::hear_of_losses() {
   const std::lock_guard lock(mutex_);
   note_losses();
 }
 
-void LowLatencyQueue::note_losses() {
+void KernelQueue::note_losses() {
   const std::uint64_t lost = std::atomic_ref(mailbox_[0].lost).load(std::memory_order_acquire);
   for (int rank = 0; rank < group_->num_ranks(); ++rank) {
     const std::uint64_t bit = std::uint64_t{1} << static_cast<unsigned>(rank);
@@ -34,7 +34,7 @@ void LowLatencyQueue::note_losses() {
   losses_noted_ = lost;
 }
 
-void LowLatencyQueue::set_masks(std::uint64_t masked, std::uint64_t admitted) {
+void KernelQueue::set_masks(std::uint64_t masked, std::uint64_t admitted) {
   if (admitted != 0 && *open_hooks_ > 0) {
     throw make_error(ErrorCode::kState, "a masked rank can come back once {} hooks of earlier operations were called",
                      open_hooks_->load());
@@ -45,7 +45,7 @@ void LowLatencyQueue::set_masks(std::uint64_t masked, std::uint64_t admitted) {
   readmit(args);
 }
 
-void LowLatencyQueue::come_back(std::uint64_t masked) {
+void KernelQueue::come_back(std::uint64_t masked) {
   std::atomic_ref(mailbox_[0].gone).store(0, std::memory_order_release);
   device::ReadmissionArgs args;
   args.masked = masked;
@@ -57,7 +57,7 @@ void LowLatencyQueue::come_back(std::uint64_t masked) {
   released.swap(kept_);
 }
 
-void LowLatencyQueue::readmit(const device::ReadmissionArgs& args) {
+void KernelQueue::readmit(const device::ReadmissionArgs& args) {
   const DeviceGuard guard(stream_->device().index);
   Launch launch;
   launch.stream = own_stream_;

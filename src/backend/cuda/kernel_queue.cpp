@@ -1,4 +1,4 @@
-#include "backend/cuda/low_latency_queue.hpp"
+#include "backend/cuda/kernel_queue.hpp"
 
 #include <fmt/format.h>
 #include <sched.h>
@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "backend/cuda/cuda_error.hpp"
+#include "backend/cuda/device_failure.hpp"
 #include "backend/cuda/device_guard.hpp"
-#include "backend/cuda/low_latency_failure.hpp"
 #include "base/error.hpp"
 
 namespace crossdock::cuda {
@@ -37,8 +37,8 @@ bool is_captured(const Launch& launch) { return launch.captured != nullptr; }
 
 }  // namespace
 
-LowLatencyQueue::LowLatencyQueue(std::shared_ptr<host::Group> group, DeviceWindows windows,
-                                 std::shared_ptr<CommunicationStream> stream, int max_experts, int num_sharers)
+KernelQueue::KernelQueue(std::shared_ptr<host::Group> group, DeviceWindows windows,
+                         std::shared_ptr<CommunicationStream> stream, int max_experts, int num_sharers)
     : group_(std::move(group)),
       windows_(std::move(windows)),
       stream_(std::move(stream)),
@@ -55,14 +55,14 @@ LowLatencyQueue::LowLatencyQueue(std::shared_ptr<host::Group> group, DeviceWindo
   check(cudaStreamCreateWithPriority(&own_stream_, cudaStreamNonBlocking, greatest), "cudaStreamCreateWithPriority");
 }
 
-LowLatencyQueue::~LowLatencyQueue() {
+KernelQueue::~KernelQueue() {
   if (order_ != nullptr) static_cast<void>(cudaEventDestroy(order_));
   if (allocated_ != nullptr) static_cast<void>(cudaEventDestroy(allocated_));
   if (own_stream_ != nullptr) static_cast<void>(cudaStreamDestroy(own_stream_));
 }
 
-Launch LowLatencyQueue::begin(std::string_view operation, std::uint64_t epoch, Completion completion,
-                              const Stream& caller) {
+Launch KernelQueue::begin(std::string_view operation, std::uint64_t epoch, Completion completion,
+                          const Stream& caller) {
   const std::lock_guard lock(mutex_);
   const bool is_awaited = completion == Completion::kSynchronous || completion == Completion::kAsynchronous;
   Launch launch;
@@ -86,7 +86,7 @@ Launch LowLatencyQueue::begin(std::string_view operation, std::uint64_t epoch, C
   return launch;
 }
 
-Launch LowLatencyQueue::begin_local(const Stream& caller) {
+Launch KernelQueue::begin_local(const Stream& caller) {
   const std::lock_guard lock(mutex_);
   Launch launch;
   launch.stream = static_cast<cudaStream_t>(caller.native);
@@ -96,7 +96,7 @@ Launch LowLatencyQueue::begin_local(const Stream& caller) {
   return launch;
 }
 
-std::shared_ptr<const CommunicationStream::Ticket> LowLatencyQueue::take_ticket() const {
+std::shared_ptr<const CommunicationStream::Ticket> KernelQueue::take_ticket() const {
   return {new CommunicationStream::Ticket(stream_->take_ticket()),
           [stream = stream_](const CommunicationStream::Ticket* ticket) {
             stream->give_back(*ticket);
@@ -104,31 +104,31 @@ std::shared_ptr<const CommunicationStream::Ticket> LowLatencyQueue::take_ticket(
           }};
 }
 
-void LowLatencyQueue::resume(Launch& launch) {
+void KernelQueue::resume(Launch& launch) {
   const std::lock_guard lock(mutex_);
   order(launch);
   launch.open_hook = nullptr;
 }
 
 /// After the kernels of the operations before.
-void LowLatencyQueue::order(const Launch& launch) {
+void KernelQueue::order(const Launch& launch) {
   if (was_launched_ && last_stream_ != launch.stream && was_captured_ == is_captured(launch) &&
       last_capture_.lock() == launch.captured) {
-    check(cudaStreamWaitEvent(launch.stream, order_), "the order of low-latency operations");
+    check(cudaStreamWaitEvent(launch.stream, order_), "the order of operations");
   }
 }
 
-void LowLatencyQueue::note_launched(const Launch& launch) {
+void KernelQueue::note_launched(const Launch& launch) {
   const std::lock_guard lock(mutex_);
-  check(cudaEventRecord(order_, launch.stream), "the order of low-latency operations");
+  check(cudaEventRecord(order_, launch.stream), "the order of operations");
   was_launched_ = true;
   last_stream_ = launch.stream;
   last_capture_ = launch.captured;
   was_captured_ = is_captured(launch);
 }
 
-device::Party LowLatencyQueue::party(const Launch& launch, device::Phases phases, const Tensor& epoch,
-                                     Milliseconds timeout, const std::optional<Tensor>& wait_costs) const {
+device::Party KernelQueue::party(const Launch& launch, device::Phases phases, const Tensor& epoch, Milliseconds timeout,
+                                 const std::optional<Tensor>& wait_costs) const {
   device::Party party;
   party.rank = group_->rank();
   party.num_ranks = group_->num_ranks();
@@ -145,7 +145,7 @@ device::Party LowLatencyQueue::party(const Launch& launch, device::Phases phases
   return party;
 }
 
-void LowLatencyQueue::allocate(const Launch& launch, std::span<const host::WantedTensor> tensors) {
+void KernelQueue::allocate(const Launch& launch, std::span<const host::WantedTensor> tensors) {
   const auto attempt = [&] {
     for (const host::WantedTensor& wanted : tensors) {
       auto tensor = launch.captured
@@ -169,18 +169,18 @@ void LowLatencyQueue::allocate(const Launch& launch, std::span<const host::Wante
   group_->allocate(tensors);  // throws
 }
 
-void LowLatencyQueue::keep(const Launch& launch, Tensor slab) {
+void KernelQueue::keep(const Launch& launch, Tensor slab) {
   if (launch.captured) return;  // no one else may have it
   const std::lock_guard lock(mutex_);
   kept_.push_back({launch.ordinal, std::move(slab)});
 }
 
-bool LowLatencyQueue::has_kept() {
+bool KernelQueue::has_kept() {
   const std::lock_guard lock(mutex_);
   return !kept_.empty();
 }
 
-void LowLatencyQueue::release_kept() {
+void KernelQueue::release_kept() {
   std::vector<Tensor> released;  // given back without the lock
   const std::lock_guard lock(mutex_);
   const std::uint64_t read = load(mailbox_[0].read_ordinal);
@@ -190,9 +190,9 @@ void LowLatencyQueue::release_kept() {
   }
 }
 
-void LowLatencyQueue::release_read() {
+void KernelQueue::release_read() {
   Launch launch;
-  launch.operation = "low-latency memory";
+  launch.operation = "memory";
   {
     const std::lock_guard lock(mutex_);
     if (kept_.empty() || last_capture_.lock()) return;
@@ -203,7 +203,7 @@ void LowLatencyQueue::release_read() {
   }
   const DeviceGuard guard(stream_->device().index);
   const device::Party all = party(launch, device::Phases::kReceive, {}, milliseconds(0), {});
-  check(device::launch_low_latency_progress(all, launch.ticket->completion, launch.stream), "low-latency progress");
+  check(device::launch_progress(all, launch.ticket->completion, launch.stream), "progress");
   note_launched(launch);
   // Not longer: what is queued before it may wait for a hook that this rank has still to call.
   const Deadline deadline(kReadPatience);
@@ -216,7 +216,7 @@ void LowLatencyQueue::release_read() {
   release_kept();
 }
 
-void LowLatencyQueue::await(const Launch& launch, const Deadline& deadline) {
+void KernelQueue::await(const Launch& launch, const Deadline& deadline) {
   int spins = kSpins;
   auto next_watch = Deadline::Clock::now() + kWatchInterval;
   // If ranks are lost, one after the other, the kernel has patience with each.
@@ -246,7 +246,7 @@ void LowLatencyQueue::await(const Launch& launch, const Deadline& deadline) {
 }
 
 /// Tells the kernels which ranks will not come. One that has left has done its part of everything that it began.
-void LowLatencyQueue::watch_peers(std::uint64_t epoch) {
+void KernelQueue::watch_peers(std::uint64_t epoch) {
   std::uint64_t gone = is_masked(epoch) ? std::uint64_t{1} << static_cast<unsigned>(group_->rank()) : 0;
   for (int rank = 0; rank < group_->num_ranks(); ++rank) {
     if (rank != group_->rank() && group_->signals.is_gone(rank))
@@ -255,7 +255,7 @@ void LowLatencyQueue::watch_peers(std::uint64_t epoch) {
   std::atomic_ref(mailbox_[0].gone).store(gone, std::memory_order_release);
 }
 
-void LowLatencyQueue::throw_unawaited() {
+void KernelQueue::throw_unawaited() {
   const std::lock_guard lock(mutex_);
   note_losses();
   const std::uint64_t num_failures = load(mailbox_[0].num_failures);
@@ -274,7 +274,7 @@ void LowLatencyQueue::throw_unawaited() {
   throw error;
 }
 
-Error LowLatencyQueue::take(device::Failure& failure, std::string_view operation, Milliseconds timeout) {
+Error KernelQueue::take(device::Failure& failure, std::string_view operation, Milliseconds timeout) {
   Error error = error_of(failure, {operation, group_->rank(), timeout,
                                    [this](int rank, std::uint64_t epoch) { return reason_of(rank, epoch); }});
   const bool is_lonely = is_masked(std::numeric_limits<std::uint64_t>::max());  // then no one came for it
@@ -285,19 +285,19 @@ Error LowLatencyQueue::take(device::Failure& failure, std::string_view operation
   return error;
 }
 
-std::string LowLatencyQueue::reason_of(int rank, std::uint64_t epoch) const {
+std::string KernelQueue::reason_of(int rank, std::uint64_t epoch) const {
   const DeviceGuard guard(stream_->device().index);
   char text[device::ControlLayout::kReasonBytes] = {};
   const device::ControlLayout layout(group_->num_ranks(), max_experts_);
   const std::byte* const from =
-      windows_[static_cast<std::size_t>(rank)]->data() + layout.reason(epoch % device::kLowLatencySlots);
+      windows_[static_cast<std::size_t>(rank)]->data() + layout.reason(epoch % device::kSlots);
   check(cudaMemcpyAsync(text, from, sizeof(text), cudaMemcpyDeviceToHost, stream_->get()), "the reason of a refusal");
   check(cudaStreamSynchronize(stream_->get()), "the reason of a refusal");
   text[sizeof(text) - 1] = '\0';
   return text;
 }
 
-void LowLatencyQueue::refuse(const Stream& caller, const Error& reason, Milliseconds timeout) {
+void KernelQueue::refuse(const Stream& caller, const Error& reason, Milliseconds timeout) {
   const DeviceGuard guard(stream_->device().index);
   // What is captured cannot be refused: it fails when it is launched, by its deadline.
   if (CaptureSlabs::of(static_cast<cudaStream_t>(caller.native), nullptr)) return;
@@ -310,24 +310,23 @@ void LowLatencyQueue::refuse(const Stream& caller, const Error& reason, Millisec
     awaited_[launch.ordinal % awaited_.size()] = 0;
     order(launch);
   }
-  device::LowLatencyRefusalArgs args;
+  device::RefusalArgs args;
   args.party = party(launch, device::Phases::kBoth, {}, timeout, {});
   args.code = static_cast<std::int64_t>(reason.code());
   std::strncpy(args.reason, reason.what(), sizeof(args.reason) - 1);
-  check(device::launch_low_latency_refusal(args, launch.stream), "a refusal");
+  check(device::launch_refusal(args, launch.stream), "a refusal");
   note_launched(launch);
 }
 
-void LowLatencyQueue::abandon(Launch& launch, const Tensor& epoch) {
+void KernelQueue::abandon(Launch& launch, const Tensor& epoch) {
   const DeviceGuard guard(stream_->device().index);
   resume(launch);
-  check(device::launch_low_latency_abandon(party(launch, device::Phases::kReceive, epoch, milliseconds(0), {}),
-                                           launch.stream),
+  check(device::launch_abandon(party(launch, device::Phases::kReceive, epoch, milliseconds(0), {}), launch.stream),
         "an abandoned operation");
   note_launched(launch);
 }
 
-Tensor LowLatencyQueue::copy_to_host(const Tensor& tensor) {
+Tensor KernelQueue::copy_to_host(const Tensor& tensor) {
   const DeviceGuard guard(stream_->device().index);
   Launch launch;
   launch.stream = own_stream_;

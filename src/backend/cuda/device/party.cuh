@@ -1,9 +1,9 @@
-// How the blocks of a low-latency kernel speak to each other, to other ranks and to the host.
+// How the blocks of a kernel speak to each other, to other ranks and to the host.
 #pragma once
 
 #include "backend/cuda/device/completion.cuh"
 #include "backend/cuda/device/lost_ranks.cuh"
-#include "backend/cuda/device/low_latency_party.hpp"
+#include "backend/cuda/device/party.hpp"
 #include "backend/cuda/device/ranks.cuh"
 
 namespace crossdock::cuda::device {
@@ -29,7 +29,7 @@ __device__ inline void thread_release(std::uint64_t* word, std::uint64_t value) 
 class Slot {
  public:
   __device__ Slot(const Party& party, std::uint64_t epoch)
-      : party_(party), layout_(party.num_ranks, party.max_experts), slot_(epoch % kLowLatencySlots) {}
+      : party_(party), layout_(party.num_ranks, party.max_experts), slot_(epoch % kSlots) {}
 
   /// What rank `of` says, in the window of rank `at`.
   [[nodiscard]] __device__ Record& record(int of, int at) const {
@@ -219,9 +219,9 @@ __device__ inline bool block_fails(const Party& party, BlockState& block) {
 /// before: then it may be written. block_fails says whether that went well.
 __device__ inline void block_await_slot(const Party& party, BlockState& block, int first_thread) {
   const int rank = static_cast<int>(threadIdx.x) - first_thread;
-  if (rank < 0 || rank >= party.num_ranks || block.epoch <= kLowLatencySlots || thread_is_masked(block, rank)) return;
+  if (rank < 0 || rank >= party.num_ranks || block.epoch <= kSlots || thread_is_masked(block, rank)) return;
   const Slot slot(party, block.epoch);
-  const std::uint64_t before = block.epoch - kLowLatencySlots;
+  const std::uint64_t before = block.epoch - kSlots;
   thread_note(block, thread_wait(party, block, rank, slot.read(rank, party.rank), before, block.epoch), rank);
 }
 
@@ -369,7 +369,7 @@ __device__ inline void block_finish(const Party& party, const BlockState& block,
   OwnState& own = thread_own(party);
   if (thread_sends(party)) {
     own.epoch = block.epoch;
-    own.ordinals[block.epoch % kLowLatencySlots] = party.ordinal;
+    own.ordinals[block.epoch % kSlots] = party.ordinal;
     if (party.epoch != nullptr) *party.epoch = block.epoch;
   }
   if (party.masks_lost) thread_note_lost(party, block);

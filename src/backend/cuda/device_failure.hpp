@@ -8,7 +8,7 @@
 #include <crossdock/bootstrap.hpp>
 #include <crossdock/error.hpp>
 
-#include "backend/cuda/device/low_latency_control.hpp"
+#include "backend/cuda/device/control.hpp"
 
 namespace crossdock::cuda {
 

@@ -1,4 +1,4 @@
-// The low-latency kernels of one rank, in the order in which its host began the operations.
+// The kernels of one rank that wait for other ranks', in the order in which its host began the operations.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -20,7 +20,7 @@
 #include "backend/cuda/arrays.hpp"
 #include "backend/cuda/capture_slabs.hpp"
 #include "backend/cuda/communication_stream.hpp"
-#include "backend/cuda/device/low_latency_combine.hpp"
+#include "backend/cuda/device/notices.hpp"
 #include "backend/cuda/device/readmission.hpp"
 #include "backend/cuda/device_windows.hpp"
 #include "backend/host/host_backend.hpp"
@@ -47,14 +47,14 @@ struct Launch {
 ///
 /// A kernel that fails tells the host through a mailbox. An operation that the host waits for throws then; failures of
 /// the others are thrown by the next call. Thread-safe.
-class LowLatencyQueue {
+class KernelQueue {
  public:
   /// `num_sharers` ranks use this device.
-  LowLatencyQueue(std::shared_ptr<host::Group> group, DeviceWindows windows,
-                  std::shared_ptr<CommunicationStream> stream, int max_experts, int num_sharers);
-  LowLatencyQueue(const LowLatencyQueue&) = delete;
-  LowLatencyQueue& operator=(const LowLatencyQueue&) = delete;
-  ~LowLatencyQueue();
+  KernelQueue(std::shared_ptr<host::Group> group, DeviceWindows windows, std::shared_ptr<CommunicationStream> stream,
+              int max_experts, int num_sharers);
+  KernelQueue(const KernelQueue&) = delete;
+  KernelQueue& operator=(const KernelQueue&) = delete;
+  ~KernelQueue();
 
   /// Begins an operation, on the caller's stream or on one of its own.
   [[nodiscard]] Launch begin(std::string_view operation, std::uint64_t epoch, Completion completion,

@@ -1,4 +1,4 @@
-#include "backend/cuda/low_latency_failure.hpp"
+#include "backend/cuda/device_failure.hpp"
 
 #include <fmt/format.h>
 
@@ -10,29 +10,29 @@ namespace crossdock::cuda {
 namespace {
 
 using device::FailureKind;
-using device::LowLatencyKind;
 using device::Obstacle;
+using device::OperationKind;
 
-std::string_view name_of(LowLatencyKind kind) {
+std::string_view name_of(OperationKind kind) {
   switch (kind) {
-    case LowLatencyKind::kDispatch: return "low_latency_dispatch";
-    case LowLatencyKind::kCombine: return "low_latency_combine";
-    case LowLatencyKind::kWorstCaseDispatch: return "dispatch";
-    case LowLatencyKind::kCachedDispatch: return "cached dispatch";
-    case LowLatencyKind::kWorstCaseCombine: return "combine";
-    case LowLatencyKind::kRefused: break;
+    case OperationKind::kDispatch: return "low_latency_dispatch";
+    case OperationKind::kCombine: return "low_latency_combine";
+    case OperationKind::kWorstCaseDispatch: return "dispatch";
+    case OperationKind::kCachedDispatch: return "cached dispatch";
+    case OperationKind::kWorstCaseCombine: return "combine";
+    case OperationKind::kRefused: break;
   }
   return "a refused operation";
 }
 
-host::OperationKind operation_of(LowLatencyKind kind) {
+host::OperationKind operation_of(OperationKind kind) {
   switch (kind) {
-    case LowLatencyKind::kDispatch: return host::OperationKind::kLowLatencyDispatch;
-    case LowLatencyKind::kCombine: return host::OperationKind::kLowLatencyCombine;
-    case LowLatencyKind::kRefused: return host::OperationKind::kRefused;
-    case LowLatencyKind::kWorstCaseDispatch: return host::OperationKind::kDispatch;
-    case LowLatencyKind::kCachedDispatch: return host::OperationKind::kCachedDispatch;
-    case LowLatencyKind::kWorstCaseCombine: return host::OperationKind::kCombine;
+    case OperationKind::kDispatch: return host::OperationKind::kLowLatencyDispatch;
+    case OperationKind::kCombine: return host::OperationKind::kLowLatencyCombine;
+    case OperationKind::kRefused: return host::OperationKind::kRefused;
+    case OperationKind::kWorstCaseDispatch: return host::OperationKind::kDispatch;
+    case OperationKind::kCachedDispatch: return host::OperationKind::kCachedDispatch;
+    case OperationKind::kWorstCaseCombine: return host::OperationKind::kCombine;
   }
   return host::OperationKind::kNone;
 }
@@ -50,8 +50,8 @@ host::Announcement announcement_of(const device::Record& record) {
   announcement.dtype = record.dtypes & 0xFFU;
   announcement.scale_dtype = record.dtypes >> 8U;
   announcement.num_scales = record.num_scales;
-  announcement.has_worst_tokens = record.kind == LowLatencyKind::kWorstCaseDispatch ? 1 : 0;
-  announcement.has_weights = record.kind == LowLatencyKind::kWorstCaseCombine && record.num_topk >= 0 ? 1 : 0;
+  announcement.has_worst_tokens = record.kind == OperationKind::kWorstCaseDispatch ? 1 : 0;
+  announcement.has_weights = record.kind == OperationKind::kWorstCaseCombine && record.num_topk >= 0 ? 1 : 0;
   return announcement;
 }
 

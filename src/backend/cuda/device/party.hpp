@@ -1,11 +1,11 @@
-// What every kernel of low-latency mode is told.
+// What every kernel is told that waits for other ranks.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include "backend/cuda/device/control.hpp"
 #include "backend/cuda/device/limits.hpp"
-#include "backend/cuda/device/low_latency_control.hpp"
 
 namespace crossdock::cuda::device {
 
