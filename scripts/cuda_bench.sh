@@ -80,6 +80,7 @@ row "8 ranks, bf16, 16 SMs, a recorded router" --ranks 8 --tokens 4096 --sms 16 
 row "the same with 64 experts, more skewed" --ranks 8 --tokens 4096 --sms 16 --experts 64 --routing trace_e64_k8.safetensors
 row "8 ranks (threads), bf16, 16 SMs" --ranks 8 --tokens 4096 --sms 16 --threads
 row "2 ranks (threads), bf16, 64 SMs" --ranks 2 --tokens 4096 --sms 64 --threads
+row "8 ranks, bf16, 16 SMs, expanded by 128" --ranks 8 --tokens 4096 --sms 16 --expand 128
 printf '%-4s%-44s%10s%10s%10s%10s%10s%10s\n' "" "low latency, microseconds" dispatch min combine min pair min
 low_latency "8 ranks, 1 token, fp8" --ranks 8 --tokens 1 --dtype fp8
 low_latency "8 ranks, 128 tokens, fp8" --ranks 8 --tokens 128 --dtype fp8

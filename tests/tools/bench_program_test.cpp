@@ -76,6 +76,16 @@ TEST(BenchProgram, MovesFp8RowsWithTheirScales) {
   EXPECT_EQ(result.at("config").at("combine_input"), "arena");
 }
 
+TEST(BenchProgram, SendsARowForEachSelection) {
+  const auto result = run_bench("--ranks 2 --tokens 100 --hidden 256 --topk 4 --experts 4 --expand 64");
+  expect_complete(result);
+  EXPECT_EQ(result.at("phases").at("dispatch").at("bytes"), 2 * 4 * 100 * 512);
+  EXPECT_EQ(result.at("config").at("expand"), 64);
+  for (const std::string more : {"7 --dtype fp8 --worst-case", "7 --cached", "1 --combine-input outside"}) {
+    expect_complete(run_bench("--ranks 3 --tokens 30 --hidden 128 --topk 3 --experts 8 --expand " + more));
+  }
+}
+
 TEST(BenchProgram, CombinesFromTheArenaAndFromOutside) {
   for (const std::string source : {"arena", "outside"}) {
     for (const std::string dtype : {"bf16", "fp8"}) {

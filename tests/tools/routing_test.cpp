@@ -40,10 +40,21 @@ TEST(UniformRouting, FollowsFromTheSeed) {
 
 TEST(Routing, CountsEachRankOnceForAToken) {
   Routing routing{{2, 2, 3, 4}, {0, 1, 3, -1, -1, -1, 2, 2, 3, 0, -1, 0}, std::vector<float>(12)};
-  EXPECT_EQ(count_rows(routing), (std::vector<std::int64_t>{1, 1, 1, 1}));
+  EXPECT_EQ(count_rows(routing, TokenRows::kRanks), (std::vector<std::int64_t>{1, 1, 1, 1}));
   std::vector<int> destinations;
-  find_destinations(routing.ids_of(0, 0), plan::ExpertMap(4, 2), destinations);
+  find_destinations(routing.ids_of(0, 0), plan::ExpertMap(4, 2), TokenRows::kRanks, destinations);
   EXPECT_EQ(destinations, (std::vector<int>{0, 1}));
+}
+
+TEST(Routing, CountsEachSelectionOfAnExpandedDispatch) {
+  Routing routing{{2, 2, 3, 4}, {0, 1, 3, -1, -1, -1, 2, 2, 3, 0, -1, 0}, std::vector<float>(12)};
+  EXPECT_EQ(count_rows(routing, TokenRows::kSelections), (std::vector<std::int64_t>{2, 1, 2, 3}));
+  EXPECT_EQ(count_aligned_rows(routing, 1, 0), 4);
+  EXPECT_EQ(count_aligned_rows(routing, 8, 0), 16);
+  EXPECT_EQ(count_aligned_rows(routing, 2, 1), 4);
+  std::vector<int> destinations;
+  find_destinations(routing.ids_of(1, 0), plan::ExpertMap(4, 2), TokenRows::kSelections, destinations);
+  EXPECT_EQ(destinations, (std::vector<int>{1, 1, 1}));
 }
 
 TEST(TraceRouting, TakesTheFirstRanksAndTokensOfALayer) {

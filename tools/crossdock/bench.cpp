@@ -23,8 +23,11 @@ struct BenchCommand {
   ColourChoice colour = ColourChoice::kAuto;
 };
 
-std::int64_t received_rows(const std::vector<std::int64_t>& rows, int num_ranks, int rank) {
-  const auto ranks = static_cast<std::size_t>(num_ranks);
+/// Of the result of a dispatch, padding included.
+std::int64_t received_rows(const BenchConfig& config, const Routing& routing, const std::vector<std::int64_t>& rows,
+                           int rank) {
+  if (config.expand) return count_aligned_rows(routing, *config.expand, rank);
+  const auto ranks = static_cast<std::size_t>(config.num_ranks);
   std::int64_t sum = 0;
   for (std::size_t source = 0; source < ranks; ++source) sum += rows[source * ranks + static_cast<std::size_t>(rank)];
   return sum;
@@ -42,7 +45,7 @@ std::string describe_progress(const BenchConfig& config, int done) {
 
 BenchResult measure(const BenchConfig& config, const Routing& routing) {
   const bool is_low_latency = config.mode == OperationMode::kLowLatency;
-  const auto rows = count_rows(routing);
+  const auto rows = count_rows(routing, config.expand ? TokenRows::kSelections : TokenRows::kRanks);
   if (is_low_latency) {
     check_low_latency_memory(config);
   } else {
@@ -66,7 +69,7 @@ BenchResult measure(const BenchConfig& config, const Routing& routing) {
       (is_host ? run_low_latency_bench_rank : run_low_latency_cuda_bench_rank)(world, shared, bootstrap);
       return;
     }
-    run_bench_rank(world, received_rows(rows, config.num_ranks, bootstrap->rank()), shared, bootstrap);
+    run_bench_rank(world, received_rows(config, routing, rows, bootstrap->rank()), shared, bootstrap);
   });
   return evaluate(
       config, shared,
@@ -162,6 +165,11 @@ void add_data_options(CLI::App& command, BenchConfig& config) {
   command.add_flag("--cached", config.cached, "Dispatches repeat the routing of the first: nothing is counted");
   command.add_flag("--worst-case", config.worst_case,
                    "Dispatches are told how many rows will come (num_worst_tokens): on a device they need no host");
+  command
+      .add_option("--expand", config.expand,
+                  "Dispatches are expanded: a row for each selection, grouped by expert from multiples of N on")
+      ->type_name("N")
+      ->check(CLI::Range(1, 4096));
   command.add_option("--json", config.json_path, "Write the result to this file, too; - is standard output")
       ->type_name("FILE");
   add_data_option(command, config.data_directory);

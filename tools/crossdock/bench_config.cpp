@@ -51,6 +51,8 @@ void complete(BenchConfig& config) {
   const bool is_low_latency = config.mode == OperationMode::kLowLatency;
   require(!is_low_latency || !config.cached, "--cached belongs to --mode normal");
   require(!is_low_latency || !config.worst_case, "--worst-case belongs to --mode normal");
+  require(!is_low_latency || !config.expand,
+          "--expand belongs to --mode normal: low-latency mode has such rows anyway");
   require(is_low_latency || !config.use_logfmt, "--logfmt belongs to --mode low-latency");
   const bool is_fp8 = config.dtype == PayloadType::kFp8;
   if (is_fp8 && !is_low_latency) {

@@ -44,9 +44,10 @@ struct BenchConfig {
   CombineSource combine_source = CombineSource::kUsual;  ///< complete() decides
   bool use_logfmt = false;                               ///< low-latency combine: rows travel as LogFMT-10
   DeviceType device = DeviceType::kHost;                 ///< where the tensors lie
-  int num_sms = 0;          ///< multiprocessors that an operation may use; 0: the backend's choice
-  bool cached = false;      ///< dispatches repeat the routing of the first
-  bool worst_case = false;  ///< dispatches are told how many rows will come
+  int num_sms = 0;            ///< multiprocessors that an operation may use; 0: the backend's choice
+  bool cached = false;        ///< dispatches repeat the routing of the first
+  bool worst_case = false;    ///< dispatches are told how many rows will come
+  std::optional<int> expand;  ///< dispatches are expanded, with this alignment
   std::string data_directory;
   std::string json_path;  ///< empty: none; "-": standard output, instead of the table
   int timeout_seconds = 600;

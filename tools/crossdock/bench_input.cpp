@@ -98,10 +98,11 @@ std::size_t bench_arena_bytes(const BenchConfig& config, std::int64_t num_recv_r
   args.row_bytes = config.row_bytes();
   args.num_scales = config.num_scales();
   args.num_topk = config.num_topk.value_or(0);
+  if (config.expand) args.num_local_experts = (*config.num_experts + config.num_ranks - 1) / config.num_ranks;
   constexpr std::size_t kSlabBytes = 128;
   // The first dispatch's handle stays alive.
   const auto kept = config.cached ? static_cast<std::size_t>(num_recv_rows) * sizeof(std::int32_t) + kSlabBytes : 0;
-  if (config.worst_case && config.device != DeviceType::kHost) {
+  if (config.worst_case && !config.expand && config.device != DeviceType::kHost) {
     args.num_routes = config.num_tokens * config.num_ranks;
   }
   args.combine_row_bytes = config.combine_source == CombineSource::kInPlace ? 0 : config.combine_row_bytes();

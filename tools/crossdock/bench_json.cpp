@@ -29,6 +29,7 @@ Json config_json(const BenchConfig& config) {
           {"sms", config.num_sms},
           {"cached", config.cached},
           {"worst_case", config.worst_case},
+          {"expand", config.expand ? Json(*config.expand) : Json()},
           {"logfmt", config.use_logfmt}};
 }
 

@@ -36,6 +36,8 @@ class BenchRank {
       combine_config_ = get_combine_config(config_.num_ranks, config_.num_sms);
     }
     if (config_.worst_case) input_.num_worst_tokens = num_recv_rows;
+    input_.expand = config_.expand.has_value();
+    input_.expert_alignment = config_.expand.value_or(1);
   }
 
   void run() {

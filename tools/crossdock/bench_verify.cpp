@@ -63,7 +63,10 @@ class ReceivedRows {
         ids_(static_cast<std::size_t>(world.routing.shape.num_topk)),
         weights_(ids_.size()) {}
 
-  std::string find_mismatch() {
+  std::string find_mismatch() { return world_.config.expand ? find_in_groups() : find_by_source(); }
+
+ private:
+  std::string find_by_source() {
     const std::int64_t num_rows = received_.recv_x.size(0);
     std::int64_t row = 0;
     for (int source = 0; source < world_.routing.shape.num_ranks; ++source) {
@@ -83,7 +86,49 @@ class ReceivedRows {
     return {};
   }
 
- private:
+  /// Of an expanded dispatch: groups of local experts, each by (source rank, source token, column), then padding.
+  std::string find_in_groups() {
+    const std::int64_t num_rows = received_.recv_x.size(0);
+    const std::int64_t alignment = *world_.config.expand;
+    std::int64_t row = 0;
+    for (int expert = experts_.begin(rank_); expert < experts_.begin(rank_) + experts_.count(rank_); ++expert) {
+      auto mismatch = find_in_group(expert, row);
+      for (; mismatch.empty() && row % alignment != 0; ++row) {
+        if (row >= num_rows || !is_padding(row)) mismatch = fmt::format("rank {}: row {} is no padding", rank_, row);
+      }
+      if (!mismatch.empty()) return mismatch;
+    }
+    if (row != num_rows) return fmt::format("rank {} received {} rows, not {}", rank_, num_rows, row);
+    return {};
+  }
+
+  std::string find_in_group(int expert, std::int64_t& row) {
+    for (int source = 0; source < world_.routing.shape.num_ranks; ++source) {
+      for (std::int64_t token = 0; token < world_.routing.shape.num_tokens; ++token) {
+        const auto ids = world_.routing.ids_of(source, token);
+        for (std::size_t k = 0; k < ids.size(); ++k) {
+          if (ids[k] != expert) continue;
+          if (row >= received_.recv_x.size(0)) return fmt::format("rank {} received only {} rows", rank_, row);
+          source_.make(source, token);
+          weights_ = {world_.routing.weights_of(source)[static_cast<std::size_t>(token) * ids.size() + k]};
+          if (const auto what = differing_part(row, received_.recv_src_idx.data_as<std::int32_t>()[row] == token);
+              !what.empty()) {
+            return fmt::format("rank {}: {} of received row {} is not that of rank {}, token {}, expert {}", rank_,
+                               what, row, source, token, expert);
+          }
+          ++row;
+        }
+      }
+    }
+    return {};
+  }
+
+  [[nodiscard]] bool is_padding(std::int64_t row) const {
+    const std::vector<std::byte> zeros(static_cast<std::size_t>(world_.config.row_bytes()));
+    return received_.recv_src_idx.data_as<std::int32_t>()[row] == -1 && row_equals(received_.recv_x, row, zeros) &&
+           received_.recv_topk_weights.data_as<float>()[row] == 0.0F;
+  }
+
   /// Local ids and weights of a token; false if none is local.
   bool localize(int source, std::int64_t token) {
     const auto ids = world_.routing.ids_of(source, token);
@@ -102,7 +147,7 @@ class ReceivedRows {
     if (!same_token) return "the source token";
     if (!row_equals(received_.recv_x, row, source_.bytes())) return "the payload";
     if (received_.recv_x_scales && !row_equals(*received_.recv_x_scales, row, source_.scales())) return "the scales";
-    if (!row_equals(received_.recv_topk_idx, row, ids_)) return "the local expert ids";
+    if (received_.recv_topk_idx && !row_equals(*received_.recv_topk_idx, row, ids_)) return "the local expert ids";
     if (!row_equals(received_.recv_topk_weights, row, weights_)) return "the weights";
     return {};
   }
@@ -132,7 +177,8 @@ std::string find_combine_mismatch(const BenchWorld& world, int rank, ExpertMark 
   std::vector<float> sum(hidden);
   for (std::int64_t token = 0; token < world.routing.shape.num_tokens; ++token) {
     source.make(rank, token);
-    find_destinations(world.routing.ids_of(rank, token), experts, destinations);
+    find_destinations(world.routing.ids_of(rank, token), experts,
+                      world.config.expand ? TokenRows::kSelections : TokenRows::kRanks, destinations);
     std::fill(sum.begin(), sum.end(), 0.0F);
     for (const int destination : destinations) {
       source.answer(answer);

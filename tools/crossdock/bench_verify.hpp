@@ -30,12 +30,12 @@ struct BenchWorld {
 struct ReceivedTensors {
   Tensor recv_x;                        ///< [M, H]
   std::optional<Tensor> recv_x_scales;  ///< [M, S]
-  Tensor recv_topk_idx;                 ///< int64 [M, K]
-  Tensor recv_topk_weights;             ///< float32 [M, K]
+  std::optional<Tensor> recv_topk_idx;  ///< int64 [M, K]; absent if expanded
+  Tensor recv_topk_weights;             ///< float32 [M, K]; expanded: [M]
   Tensor recv_src_idx;                  ///< int32 [M]
 
   static ReceivedTensors of(const DispatchOutput& output) {
-    return {output.recv_x, output.recv_x_scales, *output.recv_topk_idx, *output.recv_topk_weights,
+    return {output.recv_x, output.recv_x_scales, output.recv_topk_idx, *output.recv_topk_weights,
             output.handle.recv_src_idx()};
   }
 };
@@ -44,7 +44,8 @@ struct ReceivedTensors {
 /// Returns the first difference in words, or nothing.
 [[nodiscard]] std::string find_dispatch_mismatch(const BenchWorld& world, int rank, const ReceivedTensors& received);
 
-/// The same for combined rows [num_tokens, hidden]: sums in float32 over ascending ranks, rounded once.
+/// The same for combined rows [num_tokens, hidden]: sums in float32 over ascending ranks, or the ascending ranks of a
+/// token's selections, rounded once.
 [[nodiscard]] std::string find_combine_mismatch(const BenchWorld& world, int rank, ExpertMark mark,
                                                 const Tensor& combined_x);
 

@@ -50,29 +50,43 @@ Routing make_uniform_routing(const RoutingShape& shape, std::uint64_t seed) {
   return result;
 }
 
-void find_destinations(std::span<const std::int32_t> ids, const plan::ExpertMap& experts, std::vector<int>& out) {
+void find_destinations(std::span<const std::int32_t> ids, const plan::ExpertMap& experts, TokenRows rows,
+                       std::vector<int>& out) {
   out.clear();
   for (const auto id : ids) {
     if (id >= 0) out.push_back(experts.owner(id));
   }
   std::sort(out.begin(), out.end());
-  out.erase(std::unique(out.begin(), out.end()), out.end());
+  if (rows == TokenRows::kRanks) out.erase(std::unique(out.begin(), out.end()), out.end());
 }
 
-std::vector<std::int64_t> count_rows(const Routing& routing) {
+std::vector<std::int64_t> count_rows(const Routing& routing, TokenRows rows) {
   const auto num_ranks = static_cast<std::size_t>(routing.shape.num_ranks);
   const plan::ExpertMap experts(routing.shape.num_experts, routing.shape.num_ranks);
   std::vector<std::int64_t> result(num_ranks * num_ranks);
   std::vector<int> destinations;
   for (int source = 0; source < routing.shape.num_ranks; ++source) {
     for (std::int64_t token = 0; token < routing.shape.num_tokens; ++token) {
-      find_destinations(routing.ids_of(source, token), experts, destinations);
+      find_destinations(routing.ids_of(source, token), experts, rows, destinations);
       for (const int destination : destinations) {
         ++result[static_cast<std::size_t>(source) * num_ranks + static_cast<std::size_t>(destination)];
       }
     }
   }
   return result;
+}
+
+std::int64_t count_aligned_rows(const Routing& routing, int alignment, int rank) {
+  const plan::ExpertMap experts(routing.shape.num_experts, routing.shape.num_ranks);
+  std::vector<std::int64_t> selections(static_cast<std::size_t>(routing.shape.num_experts));
+  for (const std::int32_t id : routing.topk_idx) {
+    if (id >= 0) ++selections[static_cast<std::size_t>(id)];
+  }
+  std::int64_t sum = 0;
+  for (int expert = experts.begin(rank); expert < experts.begin(rank) + experts.count(rank); ++expert) {
+    sum += (selections[static_cast<std::size_t>(expert)] + alignment - 1) / alignment * alignment;
+  }
+  return sum;
 }
 
 }  // namespace crossdock::tool

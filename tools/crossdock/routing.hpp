@@ -57,10 +57,20 @@ struct TraceRequest {
 /// file.
 [[nodiscard]] Routing load_trace_routing(const std::filesystem::path& path, const TraceRequest& request);
 
-/// The ranks that own at least one of the ids, ascending.
-void find_destinations(std::span<const std::int32_t> ids, const plan::ExpertMap& experts, std::vector<int>& out);
+/// What a token is sent as.
+enum class TokenRows : unsigned char {
+  kRanks,       ///< a row for each rank that owns at least one of its experts
+  kSelections,  ///< a row for each of its ids: an expanded dispatch
+};
+
+/// The ranks that a token's rows go to, ascending.
+void find_destinations(std::span<const std::int32_t> ids, const plan::ExpertMap& experts, TokenRows rows,
+                       std::vector<int>& out);
 
 /// Rows that go from each rank to each rank: [source * R + destination].
-[[nodiscard]] std::vector<std::int64_t> count_rows(const Routing& routing);
+[[nodiscard]] std::vector<std::int64_t> count_rows(const Routing& routing, TokenRows rows);
+
+/// Rows of an expanded dispatch's result on a rank, whose groups begin at multiples of the alignment.
+[[nodiscard]] std::int64_t count_aligned_rows(const Routing& routing, int alignment, int rank);
 
 }  // namespace crossdock::tool
