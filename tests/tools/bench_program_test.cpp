@@ -1,4 +1,5 @@
 // crossdock bench on small shapes, and what it writes.
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 
@@ -137,7 +138,7 @@ void expect_complete_low_latency(const json& result, std::int64_t selections, st
 
 TEST(BenchProgram, LowLatencyCountsARowForEachTokenAndExpert) {
   const auto result = run_bench("--mode low-latency --ranks 2 --tokens 16 --hidden 256 --topk 4 --experts 8");
-  expect_complete_low_latency(result, 2 * 16 * 4, 512, 512);
+  expect_complete_low_latency(result, std::int64_t{2} * 16 * 4, 512, 512);
   EXPECT_EQ(result.at("config").at("combine_input"), "arena");
   EXPECT_FALSE(result.contains("logfmt"));
   // Received are places for the most that can come: four experts of a rank, 2 * 16 places of each.
@@ -148,7 +149,7 @@ TEST(BenchProgram, LowLatencyCountsARowForEachTokenAndExpert) {
 TEST(BenchProgram, LowLatencyCastsToFp8WithAShortLastGroup) {
   const auto result =
       run_bench("--mode low-latency --ranks 3 --tokens 9 --hidden 200 --topk 3 --experts 7 --dtype fp8 --threads");
-  expect_complete_low_latency(result, 3 * 9 * 3, 200 + 2 * 4, 400);
+  expect_complete_low_latency(result, std::int64_t{3} * 9 * 3, 200 + 2 * 4, 400);
 }
 
 TEST(BenchProgram, LowLatencyCombinesFromOutside) {
@@ -157,7 +158,7 @@ TEST(BenchProgram, LowLatencyCombinesFromOutside) {
         "--mode low-latency --ranks 2 --tokens 5 --hidden 128 --topk 2 --experts 5 "
         "--combine-input outside --dtype " +
         dtype);
-    expect_complete_low_latency(result, 2 * 5 * 2, dtype == "fp8" ? 132 : 256, 256);
+    expect_complete_low_latency(result, std::int64_t{2} * 5 * 2, dtype == "fp8" ? 132 : 256, 256);
     EXPECT_EQ(result.at("config").at("combine_input"), "outside");
   }
 }
@@ -175,21 +176,21 @@ TEST(BenchProgram, LowLatencyCombinesAsLogFmt) {
   for (const std::string options : {"", "--combine-input inplace", "--threads"}) {
     const auto result =
         run_bench("--mode low-latency --ranks 2 --tokens 16 --hidden 1024 --topk 4 --experts 8 --logfmt " + options);
-    expect_complete_low_latency(result, 2 * 16 * 4, 2048, 2048);
-    expect_logfmt(result, 128 * 2048, 128 * (32 + 1280));
+    expect_complete_low_latency(result, std::int64_t{2} * 16 * 4, 2048, 2048);
+    expect_logfmt(result, std::int64_t{128} * 2048, std::int64_t{128} * (32 + 1280));
   }
   // Two groups, padded to 16 bytes, and 13 packs. What FP8 makes of rows below 1 is below 1.
   const auto result =
       run_bench("--mode low-latency --ranks 3 --tokens 9 --hidden 200 --topk 3 --experts 7 --dtype fp8 --logfmt");
-  expect_complete_low_latency(result, 3 * 9 * 3, 200 + 2 * 4, 400);
-  expect_logfmt(result, 81 * 400, 81 * (16 + 13 * 20));
+  expect_complete_low_latency(result, std::int64_t{3} * 9 * 3, 200 + 2 * 4, 400);
+  expect_logfmt(result, std::int64_t{81} * 400, std::int64_t{81} * (16 + std::int64_t{13} * 20));
 }
 
 TEST(BenchProgram, LowLatencyHandlesRanksWithoutTokensOrExperts) {
   expect_complete_low_latency(run_bench("--mode low-latency --ranks 2 --tokens 0 --hidden 64 --topk 1 --experts 2"), 0,
                               128, 128);
   expect_complete_low_latency(run_bench("--mode low-latency --ranks 5 --tokens 7 --hidden 33 --topk 2 --experts 3"),
-                              5 * 7 * 2, 66, 66);
+                              std::int64_t{5} * 7 * 2, 66, 66);
   expect_complete_low_latency(run_bench("--mode low-latency --ranks 1 --tokens 7 --hidden 1 --topk 1 --experts 1"), 7,
                               2, 2);
 }
@@ -198,7 +199,7 @@ TEST(BenchProgram, LowLatencyTakesItsRoutingFromATrace) {
   const auto result =
       run_bench("--mode low-latency --ranks 4 --tokens 16 --hidden 64 --routing trace_e256_k8.safetensors:1");
   EXPECT_EQ(result.at("config").at("experts"), 256);
-  expect_complete_low_latency(result, 4 * 16 * 8, 128, 128);
+  expect_complete_low_latency(result, std::int64_t{4} * 16 * 8, 128, 128);
 }
 
 TEST(BenchProgram, WritesJsonAloneToStandardOutput) {
