@@ -247,7 +247,8 @@ void KernelQueue::await(const Launch& launch, const Deadline& deadline) {
 
 /// Tells the kernels which ranks will not come. One that has left has done its part of everything that it began.
 void KernelQueue::watch_peers(std::uint64_t epoch) {
-  std::uint64_t gone = is_masked(epoch) ? std::uint64_t{1} << static_cast<unsigned>(group_->rank()) : 0;
+  std::uint64_t gone =
+      group_->signals.masks().is_left_out(epoch) ? std::uint64_t{1} << static_cast<unsigned>(group_->rank()) : 0;
   for (int rank = 0; rank < group_->num_ranks(); ++rank) {
     if (rank != group_->rank() && group_->signals.is_gone(rank))
       gone |= std::uint64_t{1} << static_cast<unsigned>(rank);
@@ -277,7 +278,8 @@ void KernelQueue::throw_unawaited() {
 Error KernelQueue::take(device::Failure& failure, std::string_view operation, Milliseconds timeout) {
   Error error = error_of(failure, {operation, group_->rank(), timeout,
                                    [this](int rank, std::uint64_t epoch) { return reason_of(rank, epoch); }});
-  const bool is_lonely = is_masked(std::numeric_limits<std::uint64_t>::max());  // then no one came for it
+  const bool is_lonely =
+      group_->signals.masks().is_left_out(std::numeric_limits<std::uint64_t>::max());  // then no one came for it
   if (breaks(failure) && !is_lonely) {
     group_->signals.depart(host::Departure::kBroken, std::string("gave up: ") + error.what());
   }

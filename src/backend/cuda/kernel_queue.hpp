@@ -112,7 +112,6 @@ class KernelQueue {
   /// With the lock.
   void note_losses();
   void readmit(const device::ReadmissionArgs& args);
-  [[nodiscard]] bool is_masked(std::uint64_t epoch) const;
   [[nodiscard]] Error take(device::Failure& failure, std::string_view operation, Milliseconds timeout);
   [[nodiscard]] std::string reason_of(int rank, std::uint64_t epoch) const;
 

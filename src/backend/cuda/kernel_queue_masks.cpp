@@ -10,16 +10,6 @@
 
 namespace crossdock::cuda {
 
-/// Do others go without this rank in the operation?
-bool KernelQueue::is_masked(std::uint64_t epoch) const {
-  try {
-    group_->signals.masks().check_not_masked(epoch, {});
-    return false;
-  } catch (const Error&) {
-    return true;
-  }
-}
-
 void KernelQueue::hear_of_losses() {
   const std::lock_guard lock(mutex_);
   note_losses();

@@ -153,9 +153,12 @@ std::vector<int> Masks::masking(Predicate is_so) const {
   return result;
 }
 
+bool Masks::is_left_out(std::uint64_t epoch) const {
+  return has_notice() && !masking([epoch](int, std::uint64_t since) { return since <= epoch; }).empty();
+}
+
 void Masks::check_not_masked(std::uint64_t epoch, std::string_view operation) const {
-  if (!has_notice()) return;
-  if (masking([epoch](int, std::uint64_t since) { return since <= epoch; }).empty()) return;
+  if (!is_left_out(epoch)) return;
   throw masked_error(windows_.rank, operation, masking([](int, std::uint64_t) { return true; }));
 }
 

@@ -65,7 +65,9 @@ class Masks {
   [[nodiscard]] bool has_notice() const noexcept {
     return windows_.header(windows_.rank).notice.load(std::memory_order_acquire) != 0;
   }
-  /// Throws kState if others mask this rank in the operation of `epoch`. While they did not, they wait for it.
+  /// Do others mask this rank in the operation of `epoch`? While they did not, they wait for it.
+  [[nodiscard]] bool is_left_out(std::uint64_t epoch) const;
+  /// Throws kState if they do.
   void check_not_masked(std::uint64_t epoch, std::string_view operation) const;
   /// The same, or if they may have written their records of that epoch again. What was read of them before is then
   /// nothing to rely on. To be called between reading them and acting on them.
