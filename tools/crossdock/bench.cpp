@@ -45,7 +45,7 @@ std::string describe_progress(const BenchConfig& config, int done) {
 
 BenchResult measure(const BenchConfig& config, const Routing& routing) {
   const bool is_low_latency = config.mode == OperationMode::kLowLatency;
-  const auto rows = count_rows(routing, config.expand ? TokenRows::kSelections : TokenRows::kRanks);
+  const auto rows = count_rows(routing, config.token_rows());
   if (is_low_latency) {
     check_low_latency_memory(config);
   } else {

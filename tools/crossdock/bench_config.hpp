@@ -62,6 +62,7 @@ struct BenchConfig {
     return mode == OperationMode::kLowLatency ? PayloadType::kBf16 : dtype;
   }
   [[nodiscard]] std::int64_t combine_row_bytes() const { return 2 * hidden; }
+  [[nodiscard]] TokenRows token_rows() const { return expand ? TokenRows::kSelections : TokenRows::kRanks; }
   /// Bytes of a dispatched row, scales included.
   [[nodiscard]] std::int64_t payload_bytes() const { return row_bytes() + 4 * num_scales(); }
 };

@@ -177,8 +177,7 @@ std::string find_combine_mismatch(const BenchWorld& world, int rank, ExpertMark 
   std::vector<float> sum(hidden);
   for (std::int64_t token = 0; token < world.routing.shape.num_tokens; ++token) {
     source.make(rank, token);
-    find_destinations(world.routing.ids_of(rank, token), experts,
-                      world.config.expand ? TokenRows::kSelections : TokenRows::kRanks, destinations);
+    find_destinations(world.routing.ids_of(rank, token), experts, world.config.token_rows(), destinations);
     std::fill(sum.begin(), sum.end(), 0.0F);
     for (const int destination : destinations) {
       source.answer(answer);

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "base/error.hpp"
 #include "crossdock/random.hpp"
+#include "plan/expert_groups.hpp"
 
 namespace crossdock::tool {
 
@@ -78,15 +80,14 @@ std::vector<std::int64_t> count_rows(const Routing& routing, TokenRows rows) {
 
 std::int64_t count_aligned_rows(const Routing& routing, int alignment, int rank) {
   const plan::ExpertMap experts(routing.shape.num_experts, routing.shape.num_ranks);
-  std::vector<std::int64_t> selections(static_cast<std::size_t>(routing.shape.num_experts));
-  for (const std::int32_t id : routing.topk_idx) {
-    if (id >= 0) ++selections[static_cast<std::size_t>(id)];
+  const auto num_experts = static_cast<std::size_t>(routing.shape.num_experts);
+  std::vector<std::int32_t> selections(static_cast<std::size_t>(routing.shape.num_ranks) * num_experts);
+  for (int source = 0; source < routing.shape.num_ranks; ++source) {
+    for (const std::int32_t id : routing.ids_of(source)) {
+      if (id >= 0) ++selections[static_cast<std::size_t>(source) * num_experts + static_cast<std::size_t>(id)];
+    }
   }
-  std::int64_t sum = 0;
-  for (int expert = experts.begin(rank); expert < experts.begin(rank) + experts.count(rank); ++expert) {
-    sum += (selections[static_cast<std::size_t>(expert)] + alignment - 1) / alignment * alignment;
-  }
-  return sum;
+  return plan::ExpertGroups(std::move(selections), routing.shape.num_ranks, experts, alignment).num_rows(rank);
 }
 
 }  // namespace crossdock::tool

@@ -109,8 +109,7 @@ void CudaDevice::plan(const DispatchInput& input, DispatchHandle::State& state) 
                                        DataType::kBool, shape, tables.device());
   args.is_token_in_rank = state.is_token_in_rank.data_as<std::uint8_t>();
   count(args);
-  state.num_tokens_per_rank.assign(counted_per_rank_.get(), counted_per_rank_.get() + num_ranks_);
-  state.num_tokens_per_expert.assign(counted_per_expert_.get(), counted_per_expert_.get() + state.num_experts);
+  take_counts(state);
 }
 
 void CudaDevice::plan_expanded(const DispatchInput& input, DispatchHandle::State& state) {
@@ -125,6 +124,10 @@ void CudaDevice::plan_expanded(const DispatchInput& input, DispatchHandle::State
             "num_tokens_per_expert says {} for expert {}, but topk_idx selects it {} times", given_per_expert_[e], e,
             counted_per_expert_[e]);
   }
+  take_counts(state);
+}
+
+void CudaDevice::take_counts(DispatchHandle::State& state) const {
   state.num_tokens_per_rank.assign(counted_per_rank_.get(), counted_per_rank_.get() + num_ranks_);
   state.num_tokens_per_expert.assign(counted_per_expert_.get(), counted_per_expert_.get() + state.num_experts);
 }

@@ -31,6 +31,8 @@ class CudaDevice final : public backend::LocalDevice {
   void count(device::LayoutArgs& args) const;
   [[noreturn]] void throw_bad_id(const device::LayoutArgs& args) const;
   void plan_expanded(const DispatchInput& input, DispatchHandle::State& state);
+  /// What count() has counted.
+  void take_counts(DispatchHandle::State& state) const;
   /// Queues a copy of counts to pinned memory.
   void fetch(const Tensor& from, std::int32_t* to) const;
   void plan_by_layout(const DispatchLayout& layout, device::LayoutArgs& args, DispatchHandle::State& state) const;

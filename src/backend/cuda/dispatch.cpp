@@ -24,9 +24,9 @@ void Dispatch::send(const Deadline& deadline) {
 
 void Dispatch::clear_rows(std::int64_t begin, std::int64_t count) const {
   const auto clear = [&](const Tensor& tensor) {
-    const std::size_t bytes = static_cast<std::size_t>(tensor.size(1)) * size_of(tensor.dtype());
-    check(cudaMemsetAsync(tensor.data_as<std::byte>() + static_cast<std::size_t>(begin) * bytes, 0,
-                          static_cast<std::size_t>(count) * bytes, node_->stream->get()),
+    const std::int64_t bytes = cuda::row_bytes(tensor);
+    check(cudaMemsetAsync(tensor.data_as<std::byte>() + begin * bytes, 0, static_cast<std::size_t>(count * bytes),
+                          node_->stream->get()),
           "dispatch: rows of masked ranks");
   };
   if (count == 0) return;
@@ -81,20 +81,17 @@ device::Destination Dispatch::destination(int rank) const {
   const host::Placement& placement = placements()[static_cast<std::size_t>(rank)];
   std::byte* const window = node_->data(rank);
   const std::int64_t first_row = handle().first_row(group().rank(), rank);
-  const auto block = [&](std::uint64_t offset, std::size_t bytes_of_row) {
-    return window + offset + static_cast<std::size_t>(first_row) * bytes_of_row;
+  const auto block = [&](std::uint64_t offset, std::int64_t bytes_of_row) {
+    return window + offset + first_row * bytes_of_row;
   };
   device::Destination to;
-  to.x = block(placement.x, row_bytes());
-  if (const auto& scales = request().x_scales) {
-    to.scales = block(placement.scales, static_cast<std::size_t>(scales->size(1)) * size_of(scales->dtype()));
-  }
+  to.x = block(placement.x, cuda::row_bytes(request().x));
+  if (const auto& scales = request().x_scales) to.scales = block(placement.scales, cuda::row_bytes(*scales));
   if (request().topk_idx && handle().is_expanded()) {
     to.topk_weights = reinterpret_cast<float*>(window + placement.topk_weights);
   } else if (const auto& ids = request().topk_idx) {
-    const auto num_topk = static_cast<std::size_t>(ids->size(1));
-    to.topk_idx = block(placement.topk_idx, num_topk * size_of(ids->dtype()));
-    to.topk_weights = reinterpret_cast<float*>(block(placement.topk_weights, num_topk * sizeof(float)));
+    to.topk_idx = block(placement.topk_idx, cuda::row_bytes(*ids));
+    to.topk_weights = reinterpret_cast<float*>(block(placement.topk_weights, cuda::row_bytes(*request().topk_weights)));
   }
   if (!request().is_cached()) {
     to.src_idx = reinterpret_cast<std::int32_t*>(block(placement.src_idx, sizeof(std::int32_t)));

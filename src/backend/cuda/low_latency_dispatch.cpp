@@ -3,6 +3,7 @@
 #include <array>
 
 #include "backend/cuda/cuda_error.hpp"
+#include "backend/cuda/requests.hpp"
 #include "base/error.hpp"
 #include "base/logging.hpp"
 #include "plan/experts.hpp"
@@ -101,7 +102,7 @@ void LowLatencyDispatch::run(device::Phases phases, const Deadline& deadline) {
   args.max_tokens = handle.max_tokens;
   args.is_captured = launch_.captured ? 1 : 0;
   args.x = request_.x.data_as<std::byte>();
-  args.x_stride = request_.x.stride(0) * static_cast<std::int64_t>(size_of(request_.x.dtype()));
+  args.x_stride = stride_bytes(request_.x, 0);
   args.topk_idx = request_.topk_idx.data_as<std::byte>();
   args.parcel = parcel_.data_as<std::byte>();
   args.recv_x = result_.x.data_as<std::byte>();

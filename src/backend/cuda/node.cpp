@@ -24,4 +24,6 @@ int Node::num_sms(int of_config) const noexcept {
   return std::clamp(of_config > 0 ? of_config : kDefaultMultiprocessors, 1, stream->num_multiprocessors());
 }
 
+int Node::num_waiting_sms(int of_config) const noexcept { return std::min(num_sms(of_config), queue->most_sms()); }
+
 }  // namespace crossdock::cuda

@@ -55,6 +55,8 @@ struct Node {
 
   /// Multiprocessors that an operation may occupy: what the caller's Config says, or the default.
   [[nodiscard]] int num_sms(int of_config) const noexcept;
+  /// The same for a kernel whose blocks wait for other ranks'.
+  [[nodiscard]] int num_waiting_sms(int of_config) const noexcept;
 };
 
 }  // namespace crossdock::cuda

@@ -1,6 +1,5 @@
 #include "backend/cuda/worst_case_combine.hpp"
 
-#include <algorithm>
 #include <array>
 
 #include "backend/cuda/cuda_error.hpp"
@@ -104,7 +103,7 @@ void WorstCaseCombine::reduce(const Deadline& deadline) const {
   const int row_access = device::access_bytes({reinterpret_cast<std::uint64_t>(request_.x.data()),
                                                static_cast<std::uint64_t>(stride_bytes(request_.x, 0)),
                                                static_cast<std::uint64_t>(row_bytes(request_.x))});
-  const int num_sms = std::min(node_->num_sms(request_.num_sms), node_->queue->most_sms());
+  const int num_sms = node_->num_waiting_sms(request_.num_sms);
   check(device::launch_worst_case_combine(make_args(deadline), rows, row_access, num_sms, launch_.stream), "combine");
 }
 

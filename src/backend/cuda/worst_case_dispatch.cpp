@@ -152,7 +152,7 @@ void WorstCaseDispatch::move(const Deadline& deadline) const {
     rows.unused = {num_rows(), result_.recv_topk_idx->data_as<std::byte>(),
                    result_.recv_topk_weights->data_as<float>()};
   }
-  const int num_sms = std::min(node_->num_sms(request_.num_sms), node_->queue->most_sms());
+  const int num_sms = node_->num_waiting_sms(request_.num_sms);
   check(device::launch_worst_case_dispatch(make_args(deadline), rows, num_sms, launch_.stream), "dispatch");
 }
 

@@ -137,15 +137,10 @@ TEST_F(CudaLostRanks, WhileTwoHooksAreOpen) {
 
 /// Through the host, as the host backend does it.
 TEST_F(CudaLostRanks, InThroughputMode) {
-  std::vector<RandomWorld> random;
-  for (std::uint64_t seed = 1; random.size() < 12; ++seed) {
-    if (num_ranks_of(seed) == kRanks) random.push_back(make_random_world(seed));
-  }
+  const std::vector<RandomWorld> random = random_worlds_of(kRanks, 12);
   run_with_victim(worlds, kNothing, [&](Buffer& buffer, const TensorPlace& place) {
     for (const RandomWorld& world : random) {
-      for (const std::string& line : run_world(buffer, world, masked_world(world, {kVictim}), place)) {
-        throw std::runtime_error(world.description() + ": " + line);
-      }
+      run_world_or_throw(buffer, world, masked_world(world, {kVictim}), place);
     }
   });
 }

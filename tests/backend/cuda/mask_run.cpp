@@ -1,12 +1,12 @@
 #include "backend/cuda/mask_run.hpp"
 
-#include <cstddef>
+#include <cstdint>
 #include <stdexcept>
+#include <string>
 
 #include <crossdock/error.hpp>
 
 #include "backend/cuda/cuda_place.hpp"
-#include "core/world_run.hpp"
 #include "support/ranks.hpp"
 
 namespace crossdock::testing {
@@ -33,6 +33,21 @@ void run_ranks(int num_ranks, const std::function<BufferOptions(int)>& options_o
     points.reach();  // giving up a buffer waits for the others' kernels
     points.leave();
   });
+}
+
+std::vector<RandomWorld> random_worlds_of(int num_ranks, std::size_t count) {
+  std::vector<RandomWorld> worlds;
+  for (std::uint64_t seed = 1; worlds.size() < count; ++seed) {
+    if (num_ranks_of(seed) == num_ranks) worlds.push_back(make_random_world(seed));
+  }
+  return worlds;
+}
+
+void run_world_or_throw(Buffer& buffer, const RandomWorld& world, const RandomWorld& expected,
+                        const TensorPlace& place) {
+  for (const std::string& line : run_world(buffer, world, expected, place)) {
+    throw std::runtime_error(world.description() + ": " + line);
+  }
 }
 
 void expect_state_error(const std::function<void()>& body) {

@@ -30,9 +30,6 @@ constexpr int kMasked = 1;
 class Worlds {
  public:
   Worlds() {
-    for (std::uint64_t seed = 1; throughput_.size() < 24; ++seed) {
-      if (num_ranks_of(seed) == kRanks) throughput_.push_back(make_random_world(seed));
-    }
     for (const RandomWorld& world : throughput_) masked_throughput_.push_back(masked_world(world, {kMasked}));
     for (std::uint64_t seed = 1; seed <= 8; ++seed) {
       low_latency_.push_back(make_low_latency_world(seed, {.num_ranks = kRanks}));
@@ -42,10 +39,7 @@ class Worlds {
 
   void run(Buffer& buffer, const TensorPlace& place, bool is_masked) const {
     for (std::size_t i = 0; i < throughput_.size(); ++i) {
-      const RandomWorld& expected = is_masked ? masked_throughput_[i] : throughput_[i];
-      for (const std::string& line : run_world(buffer, throughput_[i], expected, place)) {
-        throw std::runtime_error(throughput_[i].description() + ": " + line);
-      }
+      run_world_or_throw(buffer, throughput_[i], is_masked ? masked_throughput_[i] : throughput_[i], place);
       if (i >= low_latency_.size()) continue;
       LowLatencyRun(buffer, low_latency_[i], is_masked ? masked_low_latency_[i] : low_latency_[i], place)
           .run(cuda_options_of(i, buffer.rank()));
@@ -53,7 +47,7 @@ class Worlds {
   }
 
  private:
-  std::vector<RandomWorld> throughput_;
+  std::vector<RandomWorld> throughput_ = random_worlds_of(kRanks, 24);
   std::vector<RandomWorld> masked_throughput_;
   std::vector<LowLatencyWorld> low_latency_;
   std::vector<LowLatencyWorld> masked_low_latency_;

@@ -52,7 +52,7 @@ __device__ void block_send(const LowLatencyCombineArgs& args, BlockState& block,
   if (args.is_staged != 0) {
     if (args.is_captured == 0 || block_await_parcel(args.party, block, args.parcel)) Rows::stage(args, ends);
     if (!block_ends_last(&thread_own(args.party).send_ended, block)) return;
-    if (*static_cast<volatile std::uint64_t*>(&thread_own(args.party).broken) != 0) return;
+    if (thread_look(&thread_own(args.party).broken) != 0) return;
     if (threadIdx.x == 0) thread_stamp_parcel(block, args.parcel);
   } else if (blockIdx.x != 0) {
     return;  // x is there already
@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(kCombineThreads, 1)
   if (thread_receives(party) && !block.is_broken) {
     block_check_standing(party, block);
     block_announce_read(party, block);
-    if (args.is_shared != 0 && *static_cast<volatile std::uint64_t*>(&thread_own(party).broken) == 0) {
+    if (args.is_shared != 0 && thread_look(&thread_own(party).broken) == 0) {
       block_await_readers(args, block);
     }
   }

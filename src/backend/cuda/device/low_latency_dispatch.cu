@@ -45,7 +45,7 @@ __device__ void block_send(const LowLatencyDispatchArgs& args, BlockState& block
     block_stage_rows<T, kCasts>(args, max(static_cast<int>(blockIdx.x) - 1, 0), max(others, 1));
   }
   if (!block_ends_last(&thread_own(args.party).send_ended, block)) return;
-  if (*static_cast<volatile std::uint64_t*>(&thread_own(args.party).broken) == 0) block_announce_dispatch(args, block);
+  if (thread_look(&thread_own(args.party).broken) == 0) block_announce_dispatch(args, block);
 }
 
 template <typename T>

@@ -135,7 +135,7 @@ __device__ inline void thread_report(const Party& party, const BlockState& block
 
 /// Was a failure of the operation reported? Of what other blocks report the last one knows.
 __device__ inline bool thread_has_failed(const Party& party, const BlockState& block) {
-  return *static_cast<volatile std::uint64_t*>(&thread_own(party).failed_epoch) == block.epoch;
+  return thread_look(&thread_own(party).failed_epoch) == block.epoch;
 }
 
 /// May a rank be given up now because it is late? One at a time: those who are left come at different times if one of
