@@ -1,6 +1,7 @@
 #include "plan/expert_groups.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace crossdock::plan {
 
@@ -60,7 +61,10 @@ RouteTable make_route(const Id* ids, const TopkIds& topk, const ExpertGroups& gr
       const auto expert = static_cast<int>(ids[k]);
       selections.push_back({groups.experts().owner(expert), k, next_row[static_cast<std::size_t>(expert)]++});
     }
-    std::ranges::stable_sort(selections, {}, &Selection::rank);
+    // Columns differ, so this is stable; a stable sort would allocate for each token.
+    std::ranges::sort(selections, [](const Selection& a, const Selection& b) {
+      return std::pair(a.rank, a.column) < std::pair(b.rank, b.column);
+    });
     for (const Selection& selection : selections) {
       table.rank.push_back(selection.rank);
       table.row.push_back(selection.row);
