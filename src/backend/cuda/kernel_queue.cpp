@@ -202,7 +202,7 @@ void KernelQueue::release_read() {
     order(launch);
   }
   const DeviceGuard guard(stream_->device().index);
-  const device::Party all = party(launch, device::Phases::kReceive, {}, milliseconds(0), {});
+  const device::Party all = party(launch, device::Phases::kBoth, {}, milliseconds(0), {});
   check(device::launch_progress(all, launch.ticket->completion, launch.stream), "progress");
   note_launched(launch);
   // Not longer: what is queued before it may wait for a hook that this rank has still to call.

@@ -75,7 +75,7 @@ class KernelQueue {
 
   /// All of them or none, as Group::allocate.
   void allocate(const Launch& launch, std::span<const host::WantedTensor> tensors);
-  /// What the others read stays until they have read it.
+  /// What the kernels of all ranks read stays until they have read it.
   void keep(const Launch& launch, Tensor slab);
   /// Gives back what was kept and has been read. Asks the device.
   void release_read();

@@ -25,6 +25,15 @@ void WorstCaseDispatch::send(const Deadline& deadline) {
   move(deadline);
   node_->queue->note_launched(launch_);
   if (launch_.captured && request_.is_cached()) launch_.captured->keep(request_.handle);
+  if (request_.layout) keep(*request_.layout);
+}
+
+/// Kernels read the layout later. If this buffer made it, its memory is given back in the order of another stream.
+void WorstCaseDispatch::keep(const DispatchLayout& layout) const {
+  for (const Tensor& given : {layout.num_tokens_per_rank, layout.is_token_in_rank}) {
+    node_->queue->keep(launch_, given);
+    if (launch_.captured) launch_.captured->keep(given.owner());
+  }
 }
 
 void WorstCaseDispatch::finish(const Deadline& deadline) {

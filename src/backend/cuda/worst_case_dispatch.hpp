@@ -32,6 +32,7 @@ class WorstCaseDispatch final : public backend::DispatchOperation {
   [[nodiscard]] std::int64_t num_rows() const noexcept;
   void allocate();
   void complete_handle();
+  void keep(const DispatchLayout& layout) const;
   [[nodiscard]] device::HandleCounts* counts() const {
     return handle_.counts_on_device.data_as<device::HandleCounts>();
   }

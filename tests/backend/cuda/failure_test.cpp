@@ -199,7 +199,8 @@ struct CudaWorstCaseFailures : CudaFailures {
       OperationOptions options;
       options.completion = Completion::kStream;
       options.stream = place.stream();
-      const DispatchOutput output = buffer.dispatch(make(buffer.rank()), options);
+      const DispatchInput given = make(buffer.rank());  // read later
+      const DispatchOutput output = buffer.dispatch(given, options);
       // A rank may know of it before this or not, so that each makes a call again that was none.
       std::optional<Error> heard;
       const auto combine = [&](const OperationOptions& how) {

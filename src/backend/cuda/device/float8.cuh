@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "backend/cuda/device/instructions.cuh"
 #include "backend/cuda/device/limits.hpp"
 #include "backend/cuda/device/low_latency_dispatch.hpp"
 #include "backend/cuda/device/sums.cuh"
@@ -11,12 +12,8 @@ namespace crossdock::cuda::device {
 
 /// Codes of four values, the first in the lowest byte.
 __device__ inline unsigned thread_encode_float8(float a, float b, float c, float d) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
-  unsigned short low;
-  unsigned short high;
-  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(low) : "f"(b), "f"(a));
-  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(high) : "f"(d), "f"(c));
-  return low | static_cast<unsigned>(high) << 16U;
+#ifdef CROSSDOCK_HAS_FLOAT8_INSTRUCTION
+  return thread_round_to_float8(b, a) | static_cast<unsigned>(thread_round_to_float8(d, c)) << 16U;
 #else
   const auto encode = [](float value) -> unsigned {
     const unsigned bits = __float_as_uint(value);

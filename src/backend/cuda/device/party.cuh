@@ -2,28 +2,12 @@
 #pragma once
 
 #include "backend/cuda/device/completion.cuh"
+#include "backend/cuda/device/instructions.cuh"
 #include "backend/cuda/device/lost_ranks.cuh"
 #include "backend/cuda/device/party.hpp"
 #include "backend/cuda/device/ranks.cuh"
 
 namespace crossdock::cuda::device {
-
-__device__ inline std::uint64_t thread_clock_ns() {
-  std::uint64_t now;
-  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
-  return now;
-}
-
-/// Matches thread_release, on any device.
-__device__ inline std::uint64_t thread_acquire(const std::uint64_t* word) {
-  std::uint64_t value;
-  asm volatile("ld.acquire.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(word) : "memory");
-  return value;
-}
-
-__device__ inline void thread_release(std::uint64_t* word, std::uint64_t value) {
-  asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(word), "l"(value) : "memory");
-}
 
 /// The words of the windows that belong to one operation.
 class Slot {
@@ -324,9 +308,7 @@ __device__ inline void block_announce_read(const Party& party, const BlockState&
 __device__ inline bool block_ends_last(std::uint32_t* ended, BlockState& block) {
   __syncthreads();
   if (threadIdx.x == 0) {
-    std::uint32_t before;
-    asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;" : "=r"(before) : "l"(ended) : "memory");
-    block.is_last = before + 1U == gridDim.x;
+    block.is_last = thread_count_here(ended) + 1U == gridDim.x;
     if (block.is_last) *ended = 0;
   }
   __syncthreads();

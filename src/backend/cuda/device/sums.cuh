@@ -1,6 +1,8 @@
 // Sums of rows in float32, rounded once.
 #pragma once
 
+#include "backend/cuda/device/instructions.cuh"
+
 namespace crossdock::cuda::device {
 
 /// How elements lie in words of 32 bits, and what they are as floats.
@@ -33,9 +35,7 @@ struct Bfloat16 {
     sums[1] = __fmaf_rn(thread_high(word), weight, sums[1]);
   }
   static __device__ unsigned thread_round_finite(const float* sums) {
-    unsigned word;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(sums[1]), "f"(sums[0]));
-    return word;
+    return thread_round_to_bfloat16(sums[1], sums[0]);
   }
   static __device__ unsigned thread_round(const float* sums) {
     return thread_round_one(sums[0]) | thread_round_one(sums[1]) << 16U;

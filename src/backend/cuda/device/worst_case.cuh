@@ -223,10 +223,10 @@ __device__ inline void grid_exchange(const WorstCaseArgs& args, BlockState& bloc
   if (blockIdx.x == 0) {
     block_exchange(args, block);
     __syncthreads();
-    if (threadIdx.x == 0) asm volatile("st.release.gpu.global.u32 [%0], 1;" ::"l"(is_exchanged) : "memory");
+    if (threadIdx.x == 0) thread_release_here(is_exchanged, 1);
   } else if (threadIdx.x == 0) {
-    std::uint32_t value = 0;
-    while (value == 0) asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(is_exchanged) : "memory");
+    while (thread_acquire_here(is_exchanged) == 0) {
+    }
   }
   __syncthreads();
 }

@@ -1,0 +1,45 @@
+// The emulator's own: what src/backend/cuda/device/instructions.cuh writes in PTX.
+#pragma once
+
+#include <bit>
+#include <chrono>
+#include <cstdint>
+
+#include "kernel.hpp"
+
+namespace crossdock::cuda::device {
+
+inline std::uint64_t thread_clock_ns() {
+  crossdock::emulator::poll();
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return static_cast<std::uint64_t>(std::chrono::nanoseconds(now).count());
+}
+
+inline std::uint64_t thread_acquire(const std::uint64_t* word) {
+  crossdock::emulator::poll();
+  return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+}
+
+inline void thread_release(std::uint64_t* word, std::uint64_t value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
+
+inline std::uint32_t thread_acquire_here(const std::uint32_t* word) {
+  crossdock::emulator::poll();
+  return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+}
+
+inline void thread_release_here(std::uint32_t* word, std::uint32_t value) {
+  __atomic_store_n(word, value, __ATOMIC_RELEASE);
+}
+
+inline std::uint32_t thread_count_here(std::uint32_t* word) { return __atomic_fetch_add(word, 1U, __ATOMIC_ACQ_REL); }
+
+inline unsigned thread_round_to_bfloat16(float high, float low) {
+  const auto round = [](float value) -> unsigned {
+    if (value != value) return 0x7FFFU;
+    const auto bits = std::bit_cast<std::uint32_t>(value);
+    return (bits + 0x7FFFU + (bits >> 16U & 1U)) >> 16U;
+  };
+  return round(high) << 16U | round(low);
+}
+
+}  // namespace crossdock::cuda::device
