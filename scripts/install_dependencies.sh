@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that a task needs and that are missing: install_dependencies.sh build|test|bench|lint|cross|python...
+# Installs the Debian packages that a task needs and that are missing: install_dependencies.sh build|test|emulator|bench|lint|cross|python...
 # For Debian 12 and Ubuntu 24.04, as root or through sudo. Does nothing, quickly, when nothing is missing.
 set -euo pipefail
 
 build_packages=(make g++ cmake ninja-build pkg-config libfmt-dev libspdlog-dev libhwy-dev libcli11-dev nlohmann-json3-dev
   libsodium-dev libhwloc-dev)
 test_packages=(libgtest-dev libgmock-dev binutils python3)
+emulator_packages=(libboost-context-dev)
 bench_packages=(libopenmpi-dev openmpi-bin libmpich-dev mpich python3)
 python_packages=(python3 python3-dev python3-pip python3-venv openmpi-bin)
 cross_packages=(g++-aarch64-linux-gnu)
@@ -21,14 +22,15 @@ for name in "$@"; do
   case "$name" in
     build) wanted+=("${build_packages[@]}") ;;
     test) wanted+=("${build_packages[@]}" "${test_packages[@]}") ;;
+    emulator) wanted+=("${build_packages[@]}" "${test_packages[@]}" "${emulator_packages[@]}") ;;
     bench) wanted+=("${build_packages[@]}" "${bench_packages[@]}") ;;
     lint) wanted+=("${build_packages[@]}" "${test_packages[@]}" "${lint_packages[@]}") ;;
     cross) wanted+=("${build_packages[@]}" "${cross_packages[@]}") ;;
     python) wanted+=("${python_packages[@]}") ;;
-    *) fail "unknown set '$name'; allowed: build, test, bench, lint, cross, python" ;;
+    *) fail "unknown set '$name'; allowed: build, test, emulator, bench, lint, cross, python" ;;
   esac
 done
-[ ${#wanted[@]} -gt 0 ] || fail "name at least one of: build, test, bench, lint, cross, python"
+[ ${#wanted[@]} -gt 0 ] || fail "name at least one of: build, test, emulator, bench, lint, cross, python"
 
 if ! command -v dpkg-query > /dev/null; then
   echo "install_dependencies: no dpkg here, so nothing is checked or installed; needed: ${wanted[*]}" >&2

@@ -1,9 +1,11 @@
 // Memory of the emulated devices. That of cudaMalloc is a file without a name, so that other processes can map it.
 #include <cuda_runtime_api.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
@@ -46,6 +48,12 @@ struct Handle {
   std::size_t bytes;
 };
 
+/// New memory and memory that was freed hold rubbish, in their first part: who relies on them shall notice.
+void spoil(void* memory, std::size_t bytes) {
+  constexpr std::size_t kMost = std::size_t{1} << 20U;
+  std::memset(memory, 0xCD, std::min(bytes, kMost));
+}
+
 void* map(int fd, std::size_t bytes) {
   void* const memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   return memory == MAP_FAILED ? nullptr : memory;
@@ -77,6 +85,7 @@ cudaError_t cudaMalloc(void** memory, size_t bytes) {
     ::close(fd);
     return cudaErrorMemoryAllocation;
   }
+  spoil(mapped, bytes);
   const std::lock_guard lock(mutex);
   mappings[mapped] = {bytes, fd};
   *memory = mapped;
@@ -124,8 +133,9 @@ cudaError_t cudaIpcCloseMemHandle(void* memory) {
 
 cudaError_t cudaHostAlloc(void** memory, size_t bytes, unsigned int) {
   require_no_callback(__func__);
-  *memory = std::calloc(bytes, 1);  // NOLINT(cppcoreguidelines-no-malloc)
+  *memory = std::malloc(bytes);  // NOLINT(cppcoreguidelines-no-malloc)
   if (*memory == nullptr) return cudaErrorMemoryAllocation;
+  spoil(*memory, bytes);
   const std::lock_guard lock(mutex);
   pinned[static_cast<std::byte*>(*memory)] = bytes;
   return cudaSuccess;
@@ -153,15 +163,21 @@ cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int) {
 cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t) {
   require_no_callback(__func__);
   constexpr std::size_t kAlignment = 512;
-  *memory = std::aligned_alloc(kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
-  return *memory == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
+  const std::size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  *memory = std::aligned_alloc(kAlignment, rounded);
+  if (*memory == nullptr) return cudaErrorMemoryAllocation;
+  spoil(*memory, rounded);
+  return cudaSuccess;
 }
 cudaError_t cudaMallocFromPoolAsync(void** memory, size_t bytes, cudaMemPool_t, cudaStream_t stream) {
   return cudaMallocAsync(memory, bytes, stream);
 }
 cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream) {
   require_no_callback(__func__);
-  enqueue(stream, [memory] { std::free(memory); });  // NOLINT(cppcoreguidelines-no-malloc)
+  enqueue(stream, [memory] {
+    spoil(memory, ::malloc_usable_size(memory));
+    std::free(memory);  // NOLINT(cppcoreguidelines-no-malloc)
+  });
   return cudaSuccess;
 }
 
