@@ -6,7 +6,7 @@
 #include <cstring>
 #include <exception>
 
-#include "calls.hpp"
+#include "device_rules.hpp"
 
 namespace crossdock::emulator {
 
@@ -14,8 +14,6 @@ namespace {
 
 thread_local const char* callback = nullptr;  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
 thread_local int current_device = 0;          // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
-
-constexpr int kMultiprocessors = 24;
 
 int count_devices() {
   static const int count = [] {
@@ -64,7 +62,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   std::strncpy(properties->name, "CPU (emulated)", sizeof(properties->name) - 1);
   properties->uuid.bytes[0] = static_cast<char>(device + 1);
   properties->multiProcessorCount = kMultiprocessors;
-  properties->totalGlobalMem = std::size_t{8} << 30U;
+  properties->totalGlobalMem = kMemoryBytes;
   properties->major = 9;
   return cudaSuccess;
 }

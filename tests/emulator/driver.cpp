@@ -9,7 +9,7 @@
 #include <map>
 #include <string_view>
 
-#include "calls.hpp"
+#include "device_rules.hpp"
 
 namespace {
 

@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-#include "calls.hpp"
+#include "device_rules.hpp"
 #include "stream.hpp"
 
 using crossdock::emulator::enqueue;
@@ -95,6 +95,15 @@ cudaError_t cudaFree(void* memory) {
   require_no_callback(__func__);
   crossdock::emulator::synchronize_all();  // as CUDA's
   unmap(memory);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  require_no_callback(__func__);
+  *total = crossdock::emulator::kMemoryBytes;
+  *free = *total;
+  const std::lock_guard lock(mutex);
+  for (const auto& [memory, mapping] : mappings) *free -= mapping.bytes;
   return cudaSuccess;
 }
 

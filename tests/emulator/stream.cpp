@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "calls.hpp"
+#include "device_rules.hpp"
 
 using crossdock::emulator::require_no_callback;
 

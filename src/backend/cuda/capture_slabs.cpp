@@ -1,9 +1,12 @@
 #include "backend/cuda/capture_slabs.hpp"
 
 #include <array>
+#include <system_error>
+#include <thread>
 #include <utility>
 
 #include "backend/cuda/cuda_error.hpp"
+#include "base/logging.hpp"
 
 namespace crossdock::cuda {
 
@@ -25,6 +28,18 @@ Capture capture_of(cudaStream_t stream) {
   return capture;
 }
 
+using Kept = std::shared_ptr<CaptureSlabs>;
+
+/// For a user object of CUDA, whose destructor must not call CUDA: giving memory back does, so another thread does it.
+void give_up(void* data) noexcept {
+  auto* const kept = static_cast<Kept*>(data);
+  try {
+    std::thread([kept] { delete kept; }).detach();
+  } catch (const std::system_error& error) {
+    logger().warn("the memory of a CUDA graph is not given back: {}", error.what());
+  }
+}
+
 }  // namespace
 
 std::shared_ptr<CaptureSlabs> CaptureSlabs::of(cudaStream_t stream, const std::shared_ptr<CaptureSlabs>& last) {
@@ -33,10 +48,9 @@ std::shared_ptr<CaptureSlabs> CaptureSlabs::of(cudaStream_t stream, const std::s
   if (last && last->id_ == capture.id) return last;
   auto slabs = std::make_shared<CaptureSlabs>(capture.id);
   // The graph, and what is instantiated from it, keeps them.
-  auto* const kept = new std::shared_ptr<CaptureSlabs>(slabs);
+  auto* const kept = new Kept(slabs);
   cudaUserObject_t object = nullptr;
-  const auto destroy = [](void* data) { delete static_cast<std::shared_ptr<CaptureSlabs>*>(data); };
-  const cudaError_t error = cudaUserObjectCreate(&object, kept, destroy, 1, cudaUserObjectNoDestructorSync);
+  const cudaError_t error = cudaUserObjectCreate(&object, kept, give_up, 1, cudaUserObjectNoDestructorSync);
   if (error != cudaSuccess) delete kept;
   check(error, "cudaUserObjectCreate");
   check(cudaGraphRetainUserObject(capture.graph, object, 1, cudaGraphUserObjectMove), "cudaGraphRetainUserObject");

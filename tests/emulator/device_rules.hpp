@@ -1,7 +1,12 @@
-// Calls of CUDA that CUDA forbids.
+// What the emulated devices are, and which calls they forbid.
 #pragma once
 
+#include <cstddef>
+
 namespace crossdock::emulator {
+
+inline constexpr int kMultiprocessors = 24;
+inline constexpr std::size_t kMemoryBytes = std::size_t{8} << 30U;
 
 /// While it lives, this thread runs what CUDA calls back, which must not call CUDA.
 class Callback {
