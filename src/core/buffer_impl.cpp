@@ -81,7 +81,7 @@ bool Buffer::Impl::is_on_device(const DispatchHandle& handle) const noexcept {
 }
 
 bool Buffer::Impl::is_on_device(const DispatchInput& input) const noexcept {
-  return input.num_worst_tokens && !input.expand && backend_ && backend_->keeps_counts_on_device();
+  return input.num_worst_tokens && backend_ && backend_->keeps_counts_on_device();
 }
 
 void Buffer::Impl::await_start_on_device(const OperationOptions& options) {

@@ -24,8 +24,7 @@ void CudaBackend::run_on_host(const Deadline& deadline, const Body& body) {
 
 std::unique_ptr<backend::DispatchOperation> CudaBackend::start_dispatch(const backend::DispatchRequest& request,
                                                                         const Deadline& deadline) {
-  const bool has_worst_case = request.num_worst_tokens && !request.handle->is_expanded();
-  if (has_worst_case ? keeps_counts_on_device() : request.handle->is_on_device()) {
+  if (request.num_worst_tokens ? keeps_counts_on_device() : request.handle->is_on_device()) {
     return send<WorstCaseDispatch>(request, deadline);
   }
   auto operation = std::make_unique<Dispatch>(node_, request);

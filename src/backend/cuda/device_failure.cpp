@@ -50,6 +50,7 @@ host::Announcement announcement_of(const device::Record& record) {
   announcement.dtype = record.dtypes & 0xFFU;
   announcement.scale_dtype = record.dtypes >> 8U;
   announcement.num_scales = record.num_scales;
+  announcement.expert_alignment = record.alignment;
   announcement.has_worst_tokens = record.kind == OperationKind::kWorstCaseDispatch ? 1 : 0;
   announcement.has_weights = record.kind == OperationKind::kWorstCaseCombine && record.num_topk >= 0 ? 1 : 0;
   return announcement;
@@ -69,6 +70,10 @@ Error obstacle_error(const device::Failure& failure, const FailureContext& conte
                                theirs.max_tokens, theirs.detail[0]));
     case Obstacle::kBadLayout:
       return error(fmt::format("num_tokens_per_rank says {} tokens for rank {}, but is_token_in_rank has {}",
+                               theirs.detail[1] >> 32, theirs.detail[0],
+                               static_cast<std::int32_t>(theirs.detail[1] & 0xFFFFFFFF)));
+    case Obstacle::kBadGroups:
+      return error(fmt::format("num_tokens_per_expert says {} for expert {}, but topk_idx selects it {} times",
                                theirs.detail[1] >> 32, theirs.detail[0],
                                static_cast<std::int32_t>(theirs.detail[1] & 0xFFFFFFFF)));
     case Obstacle::kOtherIds:

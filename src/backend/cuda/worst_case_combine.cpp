@@ -86,6 +86,7 @@ device::WorstCaseArgs WorstCaseCombine::make_args(const Deadline& deadline) cons
   args.extent = stride_bytes(x_, 0);
   args.placement.x = node_->offset_of(x_);
   args.handle = counts();
+  args.groups.alignment = request_.handle->expert_alignment;
   args.reduce = table_.data_as<device::ReduceTable>();
   args.own_x = request_.x.data_as<std::byte>();
   args.own_stride = stride_bytes(request_.x, 0);

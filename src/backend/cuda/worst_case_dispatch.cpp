@@ -5,6 +5,7 @@
 
 #include "backend/cuda/cuda_error.hpp"
 #include "backend/cuda/requests.hpp"
+#include "backend/cuda/selections.hpp"
 #include "base/error.hpp"
 #include "plan/experts.hpp"
 
@@ -30,7 +31,7 @@ void WorstCaseDispatch::send(const Deadline& deadline) {
 
 /// Kernels read the layout later. If this buffer made it, its memory is given back in the order of another stream.
 void WorstCaseDispatch::keep(const DispatchLayout& layout) const {
-  for (const Tensor& given : {layout.num_tokens_per_rank, layout.is_token_in_rank}) {
+  for (const Tensor& given : {layout.num_tokens_per_rank, layout.num_tokens_per_expert, layout.is_token_in_rank}) {
     node_->queue->keep(launch_, given);
     if (launch_.captured) launch_.captured->keep(given.owner());
   }
@@ -45,16 +46,28 @@ void WorstCaseDispatch::allocate() {
   const int num_ranks = node_->group->num_ranks();
   const std::int64_t tokens = request_.x.size(0);
   const bool counts = !request_.is_cached();
+  const bool is_expanded = handle_.is_expanded();
+  const std::int64_t num_topk = request_.topk_idx ? request_.topk_idx->size(1) : 0;
+  const std::int64_t num_experts = counts && is_expanded ? handle_.num_experts : 0;
+  const std::int64_t num_groups = counts && is_expanded ? this->num_groups() : 0;
   const std::array x_shape{rows, request_.x.size(1)};
   const std::array scales_shape{rows, request_.x_scales ? request_.x_scales->size(1) : 0};
-  const std::array topk_shape{rows, request_.topk_idx ? request_.topk_idx->size(1) : 0};
+  const std::array topk_shape{is_expanded ? 0 : rows, num_topk};
+  const std::array row_weights_shape{is_expanded && counts ? rows : 0};
+  const std::array groups_shape{num_groups};
+  const std::array group_scratch_shape{std::int64_t{2 + 2 * num_sms_}, num_experts};
   const std::array src_shape{counts ? rows : 0};
   const std::array table_shape{std::int64_t{sizeof(device::SendTable)}};
-  const std::array counts_shape{counts ? static_cast<std::int64_t>(device::HandleCounts::bytes(num_ranks)) : 0};
+  const std::size_t count_bytes = device::HandleCounts::bytes(num_ranks, static_cast<int>(num_groups));
+  const std::array counts_shape{counts ? static_cast<std::int64_t>(count_bytes) : 0};
   const std::array routes_shape{counts ? tokens : 0, std::int64_t{num_ranks}};
+  // See selections_of.
+  const std::array selections_shape{std::int64_t{3}, counts ? tokens : 0, num_topk};
   Tensor scales;
   Tensor topk_idx;
   Tensor topk_weights;
+  Tensor row_weights;
+  Tensor group_ends;
   Tensor counts_on_device;
   Tensor send_rows;
   Tensor membership;
@@ -65,25 +78,34 @@ void WorstCaseDispatch::allocate() {
       host::WantedTensor{&scales, scale_dtype, scales_shape},
       host::WantedTensor{&topk_idx, id_dtype, topk_shape},
       host::WantedTensor{&topk_weights, DataType::kFloat32, topk_shape},
+      host::WantedTensor{&row_weights, DataType::kFloat32, row_weights_shape},
+      host::WantedTensor{&group_ends, DataType::kInt32, groups_shape},
+      host::WantedTensor{&group_scratch_, DataType::kInt32, group_scratch_shape},
       host::WantedTensor{&recv_src_idx_, DataType::kInt32, src_shape},
       host::WantedTensor{&table_, DataType::kUint8, table_shape},
       host::WantedTensor{&counts_on_device, DataType::kUint8, counts_shape},
-      host::WantedTensor{&send_rows, DataType::kInt32, routes_shape},
+      is_expanded ? host::WantedTensor{&send_rows, DataType::kInt32, selections_shape}
+                  : host::WantedTensor{&send_rows, DataType::kInt32, routes_shape},
       host::WantedTensor{&membership, DataType::kBool, routes_shape},
       layout_.wanted_masks(),
       layout_.wanted_block_counts(),
   };
   node_->queue->allocate(launch_, wanted);
   if (request_.x_scales) result_.recv_x_scales = scales;
-  if (request_.topk_idx) {
+  if (request_.topk_idx && !is_expanded) {
     result_.recv_topk_idx = topk_idx;
     result_.recv_topk_weights = topk_weights;
   }
   if (!counts) return;
+  if (is_expanded) {
+    result_.recv_topk_weights = row_weights;
+    result_.group_ends = group_ends;
+  }
   DispatchHandle::State& handle = *request_.new_handle;
   handle.counts_on_device = counts_on_device;
   handle.send_rows = send_rows;
-  handle.is_token_in_rank = request_.layout ? request_.layout->is_token_in_rank : membership;
+  handle.is_token_in_rank = request_.layout && !is_expanded ? request_.layout->is_token_in_rank : membership;
+  if (is_expanded) handle.group_ends = group_ends;
 }
 
 /// What the handle can say before the dispatch has run.
@@ -109,13 +131,54 @@ void WorstCaseDispatch::complete_handle() {
 
 void WorstCaseDispatch::count() const {
   device::LayoutArgs args = layout_args_of(request_.x.size(0), handle_.num_experts, node_->group->num_ranks());
-  if (request_.layout) {
+  if (request_.layout && !handle_.is_expanded()) {
     args.membership = request_.layout->is_token_in_rank.data_as<std::uint8_t>();
   } else {
     args.is_token_in_rank = handle_.is_token_in_rank.data_as<std::uint8_t>();
   }
-  args.rows = handle_.send_rows.data_as<std::int32_t>();
+  if (!handle_.is_expanded()) args.rows = handle_.send_rows.data_as<std::int32_t>();
   layout_.launch(*node_, *request_.topk_idx, args, launch_.stream);
+  if (!handle_.is_expanded()) return;
+  check(device::launch_selection_counts(make_selection_args(), num_sms_, launch_.stream),
+        "the selections of a dispatch");
+}
+
+int WorstCaseDispatch::num_groups() const {
+  return plan::ExpertMap(handle_.num_experts, node_->group->num_ranks()).count(node_->group->rank());
+}
+
+device::SelectionArgs WorstCaseDispatch::make_selection_args() const {
+  device::SelectionArgs args;
+  const Tensor& ids = *request_.topk_idx;
+  args.num_tokens = ids.size(0);
+  args.num_experts = handle_.num_experts;
+  args.num_ranks = node_->group->num_ranks();
+  args.id_bytes = static_cast<std::int32_t>(size_of(ids.dtype()));
+  args.topk_idx = ids.data_as<std::byte>();
+  auto* const scratch = group_scratch_.data_as<std::int32_t>();
+  args.first_rows = scratch;
+  args.block_counts = scratch + std::ptrdiff_t{2} * handle_.num_experts;
+  args.next_rows = args.block_counts + std::ptrdiff_t{num_sms_} * handle_.num_experts;
+  args.table = selections_of(handle_);
+  return args;
+}
+
+device::PaddingArgs WorstCaseDispatch::make_padding_args() const {
+  device::PaddingArgs args;
+  args.group_ends = reinterpret_cast<const std::int32_t*>(
+      handle_.counts_on_device.data_as<std::byte>() + device::HandleCounts::group_ends(node_->group->num_ranks()));
+  args.num_groups = handle_.expert_alignment > 1 ? num_groups() : 0;
+  args.alignment = handle_.expert_alignment;
+  args.x = result_.recv_x.data_as<std::byte>();
+  args.row_bytes = row_bytes(result_.recv_x);
+  if (const auto& scales = result_.recv_x_scales) {
+    args.scales = scales->data_as<std::byte>();
+    args.scale_row_bytes = row_bytes(*scales);
+  }
+  if (request_.is_cached()) return args;
+  args.weights = result_.recv_topk_weights->data_as<float>();
+  args.src_idx = recv_src_idx_.data_as<std::int32_t>();
+  return args;
 }
 
 device::WorstCaseArgs WorstCaseDispatch::make_args(const Deadline& deadline) const {
@@ -141,12 +204,21 @@ device::WorstCaseArgs WorstCaseDispatch::make_args(const Deadline& deadline) con
     args.num_topk = static_cast<std::int32_t>(request_.topk_idx->size(1));
     args.id_bytes = static_cast<std::int32_t>(size_of(request_.topk_idx->dtype()));
     args.topk_idx = request_.topk_idx->data_as<std::byte>();
-    args.placement.topk_idx = node_->offset_of(*result_.recv_topk_idx);
+    if (result_.recv_topk_idx) args.placement.topk_idx = node_->offset_of(*result_.recv_topk_idx);
     args.placement.topk_weights = node_->offset_of(*result_.recv_topk_weights);
     args.placement.src_idx = node_->offset_of(recv_src_idx_);
     args.found = node_->count_scratch.found();
-    if (request_.layout) args.given_per_rank = request_.layout->num_tokens_per_rank.data_as<std::int32_t>();
+    if (handle_.is_expanded()) {
+      args.groups.first_rows = group_scratch_.data_as<std::int32_t>();
+      args.groups.ends = result_.group_ends->data_as<std::int32_t>();
+    }
+    if (const auto& layout = request_.layout; layout && handle_.is_expanded()) {
+      args.groups.given_per_expert = layout->num_tokens_per_expert.data_as<std::int32_t>();
+    } else if (layout) {
+      args.given_per_rank = layout->num_tokens_per_rank.data_as<std::int32_t>();
+    }
   }
+  args.groups.alignment = handle_.expert_alignment;
   args.handle = counts();
   args.send = table_.data_as<device::SendTable>();
   args.row_bytes = row_bytes(request_.x);
@@ -158,11 +230,19 @@ device::WorstCaseArgs WorstCaseDispatch::make_args(const Deadline& deadline) con
 void WorstCaseDispatch::move(const Deadline& deadline) const {
   device::SendArgs rows = send_args_of(request_, node_->group->num_ranks());
   if (!request_.is_cached()) {
-    rows.unused = {num_rows(), result_.recv_topk_idx->data_as<std::byte>(),
-                   result_.recv_topk_weights->data_as<float>()};
+    rows.unused.num_rows = num_rows();
+    if (result_.recv_topk_idx) rows.unused.topk_idx = result_.recv_topk_idx->data_as<std::byte>();
+    rows.unused.topk_weights = result_.recv_topk_weights->data_as<float>();
+    rows.unused.src_idx = recv_src_idx_.data_as<std::int32_t>();
   }
-  const int num_sms = node_->num_waiting_sms(request_.num_sms);
-  check(device::launch_worst_case_dispatch(make_args(deadline), rows, num_sms, launch_.stream), "dispatch");
+  const device::WorstCaseArgs args = make_args(deadline);
+  if (!handle_.is_expanded()) {
+    return check(device::launch_worst_case_dispatch(args, rows, num_sms_, launch_.stream), "dispatch");
+  }
+  const device::SelectionArgs selections = request_.is_cached() ? device::SelectionArgs() : make_selection_args();
+  check(device::launch_expanded_worst_case_dispatch(args, rows, selections, make_padding_args(), num_sms_,
+                                                    launch_.stream),
+        "dispatch");
 }
 
 }  // namespace crossdock::cuda

@@ -20,6 +20,7 @@ class WorstCaseDispatch final : public backend::DispatchOperation {
       : node_(std::move(node)),
         request_(request),
         handle_(*request_.handle),
+        num_sms_(node_->num_waiting_sms(request_.num_sms)),
         layout_(*node_, request_.is_cached() ? std::nullopt : std::optional(request_.x.size(0))) {}
 
   /// Queues it.
@@ -37,14 +38,20 @@ class WorstCaseDispatch final : public backend::DispatchOperation {
     return handle_.counts_on_device.data_as<device::HandleCounts>();
   }
   void count() const;
+  /// Of an expanded dispatch: experts of this rank.
+  [[nodiscard]] int num_groups() const;
+  [[nodiscard]] device::SelectionArgs make_selection_args() const;
+  [[nodiscard]] device::PaddingArgs make_padding_args() const;
   [[nodiscard]] device::WorstCaseArgs make_args(const Deadline& deadline) const;
   void move(const Deadline& deadline) const;
 
   std::shared_ptr<const Node> node_;
   backend::DispatchRequest request_;
   const DispatchHandle::State& handle_;
+  int num_sms_;
   Launch launch_;
   Tensor table_;
+  Tensor group_scratch_;  ///< of an expanded dispatch: see make_selection_args
   WorstCaseLayout layout_;
   Tensor recv_src_idx_;
   backend::DispatchResult result_;

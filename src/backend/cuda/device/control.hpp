@@ -25,6 +25,7 @@ enum class Obstacle : std::uint32_t {
   kBadId,        ///< detail[0]: which of [N, K]; detail[1]: the id
   kTooManyRows,  ///< detail[0]: the expert
   kBadLayout,    ///< the caller's counts: detail[0]: a rank; detail[1]: what the caller says << 32 | what was counted
+  kBadGroups,    ///< the same of an expanded dispatch, detail[0]: an expert
   kOtherIds,     ///< a combine's are not its dispatch's; detail[0]: the epoch of that, as its host counts
 };
 
@@ -43,12 +44,12 @@ struct alignas(16) Record {
   std::int32_t num_experts;
   std::uint32_t id_bytes;
   std::uint32_t format;
-  std::int32_t num_scales;  ///< of throughput mode, as is the dtype
+  std::int32_t num_scales;  ///< of throughput mode, as are the following
   std::uint32_t dtypes;     ///< DataType of x, and from the 8th bit on of the scales
+  std::int32_t alignment;   ///< of the groups of an expanded dispatch; 0: not expanded
   // Each rank's own again.
   std::uint32_t is_packed;  ///< combine: only used rows
   Obstacle obstacle;
-  std::uint32_t unused;
   std::int64_t detail[2];
   std::int64_t extent;  ///< worst-case dispatch: rows that the rank takes; combine of one: bytes from row to row
 };
@@ -80,7 +81,9 @@ struct OwnState {
   std::uint64_t sealed_epoch;    ///< of a seal that is no more
   std::uint32_t send_ended;      ///< blocks
   std::uint32_t receive_ended;
-  std::uint32_t is_exchanged;  ///< of a kernel of worst_case.hpp that runs
+  // Of a kernel of worst_case.hpp that runs.
+  std::uint32_t is_exchanged;
+  std::uint32_t rows_found;  ///< blocks that have found the rows of their selections
   Obstacle obstacle;
   std::int64_t detail[2];
   std::uint64_t ordinals[kSlots];  ///< of the operations in the slots, as their host counts them
@@ -110,7 +113,8 @@ class ControlLayout {
   [[nodiscard]] constexpr std::size_t placement(std::uint64_t slot, int rank) const {
     return placements() + (slot * num_ranks_ + static_cast<std::size_t>(rank)) * sizeof(Placement);
   }
-  /// int32 [max_experts]: selections of each expert by `rank`, in throughput mode of this window's experts only.
+  /// int32 [max_experts]: selections of each expert by `rank`; in throughput mode, unless the dispatch is expanded, of
+  /// this window's experts only.
   [[nodiscard]] constexpr std::size_t counts(std::uint64_t slot, int rank) const {
     return all_counts() + (slot * num_ranks_ + static_cast<std::size_t>(rank)) * max_experts_ * sizeof(std::int32_t);
   }

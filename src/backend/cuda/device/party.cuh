@@ -231,7 +231,7 @@ __device__ inline void thread_stamp_parcel(const BlockState& block, std::byte* p
 [[nodiscard]] __device__ inline bool thread_agree(const Record& a, const Record& b, std::uint64_t lost) {
   return a.hidden == b.hidden && a.max_tokens == b.max_tokens && a.handle_epoch == b.handle_epoch && a.kind == b.kind &&
          a.num_topk == b.num_topk && a.num_experts == b.num_experts && a.id_bytes == b.id_bytes &&
-         a.format == b.format && a.num_scales == b.num_scales && a.dtypes == b.dtypes &&
+         a.format == b.format && a.num_scales == b.num_scales && a.dtypes == b.dtypes && a.alignment == b.alignment &&
          (a.masked | lost) == (b.masked | lost);
 }
 

@@ -1,10 +1,7 @@
-#include "backend/cuda/device/ids.cuh"
-#include "backend/cuda/device/limits.hpp"
-#include "backend/cuda/device/ranks.cuh"
-#include "backend/cuda/device/row_access.cuh"
-#include "backend/cuda/device/row_access.hpp"
 #include "backend/cuda/device/selections.hpp"
-#include "plan/experts.hpp"
+
+#include "backend/cuda/device/row_access.hpp"
+#include "backend/cuda/device/selection_rows.cuh"
 
 namespace crossdock::cuda::device {
 
@@ -14,127 +11,18 @@ constexpr int kThreads = 256;
 constexpr int kPaddingThreads = 1024;
 constexpr int kMaxBlocks = 128;
 constexpr int kBlockSelections = 256;  ///< at least, if there are more blocks than one
-constexpr unsigned kAllLanes = 0xFFFFFFFFU;
-constexpr int kNoRank = 0x7FFFFFFF;  ///< of a selection without a row: behind all others
-
-/// The selections of a block: whole warps of them, in the order of (token, column).
-struct BlockSelections {
-  unsigned begin;
-  unsigned end;
-
-  explicit __device__ BlockSelections(const SelectionArgs& args) {
-    const auto all = static_cast<unsigned>(args.num_tokens) * static_cast<unsigned>(args.table.num_topk);
-    const unsigned warps = (all + kWarpThreads - 1) / kWarpThreads;
-    const unsigned count = (warps + gridDim.x - 1) / gridDim.x * kWarpThreads;
-    begin = min(blockIdx.x * count, all);
-    end = min(begin + count, all);
-  }
-};
-
-__device__ int thread_rank(const SelectionArgs& args, const plan::ExpertMap& experts, int expert) {
-  const int rank = expert >= 0 ? experts.owner(expert) : -1;
-  return rank >= 0 && thread_takes_part(args.ranks, rank) ? rank : kNoRank;
-}
 
 __global__ void __launch_bounds__(kThreads) count_kernel(const __grid_constant__ SelectionArgs args) {
-  std::int32_t* const counts = args.block_counts + static_cast<std::int64_t>(blockIdx.x) * args.num_experts;
-  for (int e = static_cast<int>(threadIdx.x); e < args.num_experts; e += kThreads) counts[e] = 0;
-  __syncthreads();
-  const BlockSelections mine(args);
-  for (unsigned i = mine.begin + threadIdx.x; i < mine.end; i += kThreads) {
-    const int expert = thread_read_id(args.topk_idx, args.id_bytes, i);
-    if (expert >= 0) atomicAdd(&counts[expert], 1);
-  }
+  block_count_selections(args);
 }
 
-/// Where the block's first selection of each expert goes: behind those of the blocks before it.
-__device__ void block_find_first_rows(const SelectionArgs& args, std::int32_t* next_rows) {
-  for (int e = static_cast<int>(threadIdx.x); e < args.num_experts; e += kThreads) {
-    std::int32_t row = args.first_rows[e];
-#pragma unroll 8
-    for (unsigned block = 0; block < blockIdx.x; ++block) {
-      row += args.block_counts[static_cast<std::int64_t>(block) * args.num_experts + e];
-    }
-    next_rows[e] = row;
-  }
-  __syncthreads();
-}
-
-/// The rows of 32 selections, one to a lane, which come behind those of earlier calls; any row for those without
-/// expert.
-__device__ int warp_take_rows(std::int32_t* next_rows, int expert) {
-  const unsigned lane = threadIdx.x % kWarpThreads;
-  const unsigned same = __match_any_sync(kAllLanes, expert);
-  const int first = __ffs(static_cast<int>(same)) - 1;
-  int row = 0;
-  if (static_cast<int>(lane) == first && expert >= 0) {
-    row = next_rows[expert];
-    next_rows[expert] = row + __popc(same);
-  }
-  __syncwarp();  // the next call reads what this one has stored
-  return __shfl_sync(kAllLanes, row, first) + __popc(same & ((1U << lane) - 1U));
-}
-
-/// The entry of a selection: its place among those of its token.
-__device__ void thread_enter(const SelectionArgs& args, const plan::ExpertMap& experts, unsigned selection, int rank,
-                             int row) {
-  const auto num_topk = static_cast<unsigned>(args.table.num_topk);
-  const unsigned column = selection % num_topk;
-  const unsigned first = selection - column;
-  unsigned place = 0;
-  for (unsigned k = 0; k < num_topk; ++k) {
-    const int other = thread_rank(args, experts, thread_read_id(args.topk_idx, args.id_bytes, first + k));
-    if (other < rank || (other == rank && k < column)) ++place;
-  }
-  args.table.rows[first + place] = {rank == kNoRank ? -1 : rank, row};
-  args.table.columns[first + place] = static_cast<std::int32_t>(column);
-}
-
-/// All threads find where the block begins, its first warp gives rows.
 __global__ void __launch_bounds__(kThreads) rows_kernel(const __grid_constant__ SelectionArgs args) {
-  std::int32_t* const next_rows = args.next_rows + static_cast<std::int64_t>(blockIdx.x) * args.num_experts;
-  block_find_first_rows(args, next_rows);
-  if (threadIdx.x >= kWarpThreads) return;
-  const plan::ExpertMap experts(args.num_experts, args.num_ranks);
-  const BlockSelections mine(args);
-  for (unsigned begin = mine.begin; begin < mine.end; begin += kWarpThreads) {
-    const unsigned selection = begin + threadIdx.x;
-    const bool is_selection = selection < mine.end;
-    const int expert = is_selection ? thread_read_id(args.topk_idx, args.id_bytes, selection) : -1;
-    const int row = warp_take_rows(next_rows, expert);
-    if (is_selection) thread_enter(args, experts, selection, thread_rank(args, experts, expert), row);
-  }
-}
-
-/// A group's padding.
-struct PaddingRows {
-  std::int64_t begin;
-  std::int64_t count;
-};
-
-template <typename T>
-__device__ void grid_clear(std::byte* rows, std::int64_t row_bytes, const PaddingRows& padding) {
-  auto* const out = reinterpret_cast<T*>(rows + padding.begin * row_bytes);
-  const std::int64_t count = padding.count * row_bytes / static_cast<std::int64_t>(sizeof(T));
-  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kPaddingThreads;
-  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kPaddingThreads + threadIdx.x; i < count; i += step) {
-    thread_store(out + i, T{});
-  }
+  block_find_rows(args, args.ranks);
 }
 
 template <typename T>
 __global__ void __launch_bounds__(kPaddingThreads, 1) padding_kernel(const __grid_constant__ PaddingArgs args) {
-  for (int group = 0; group < args.num_groups; ++group) {
-    const std::int64_t begin = args.group_ends[group];
-    const PaddingRows padding{begin, (args.alignment - begin % args.alignment) % args.alignment};
-    grid_clear<T>(args.x, args.row_bytes, padding);
-    grid_clear<unsigned char>(args.scales, args.scale_row_bytes, padding);
-    if (args.weights == nullptr || blockIdx.x != 0) continue;
-    for (std::int64_t i = threadIdx.x; i < padding.count; i += kPaddingThreads) {
-      args.weights[begin + i] = 0.0F;
-      args.src_idx[begin + i] = -1;
-    }
-  }
+  grid_clear_padding<T>(args);
 }
 
 }  // namespace
@@ -148,6 +36,11 @@ cudaError_t launch_selections(const SelectionArgs& args, cudaStream_t stream) {
   const auto blocks = static_cast<unsigned>(selection_blocks(args.num_tokens * args.table.num_topk));
   count_kernel<<<blocks, kThreads, 0, stream>>>(args);
   rows_kernel<<<blocks, kThreads, 0, stream>>>(args);
+  return cudaGetLastError();
+}
+
+cudaError_t launch_selection_counts(const SelectionArgs& args, int num_blocks, cudaStream_t stream) {
+  count_kernel<<<static_cast<unsigned>(num_blocks), kThreads, 0, stream>>>(args);
   return cudaGetLastError();
 }
 

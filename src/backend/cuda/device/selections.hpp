@@ -30,7 +30,7 @@ struct SelectionArgs {
   std::int32_t num_ranks = 0;
   std::int32_t id_bytes = 8;                 ///< 4 or 8
   const std::byte* topk_idx = nullptr;       ///< [N, K], checked: -1 or experts
-  std::uint64_t ranks = 0;                   ///< bit r: rows go to rank r
+  std::uint64_t ranks = 0;                   ///< bit r: rows go to rank r, if that is known
   const std::int32_t* first_rows = nullptr;  ///< [E] of the rows that this rank sends to each expert
   std::int32_t* block_counts = nullptr;      ///< scratch [blocks, E]
   std::int32_t* next_rows = nullptr;         ///< scratch [blocks, E]
@@ -42,6 +42,9 @@ struct SelectionArgs {
 
 /// Fills the table. Selections of an expert get rows in the order of (token, column). REQUIRES: 31 bits count them.
 cudaError_t launch_selections(const SelectionArgs& args, cudaStream_t stream);
+
+/// Only the block counts, for a kernel of `num_blocks` blocks that finds the rows. Ids need not be checked.
+cudaError_t launch_selection_counts(const SelectionArgs& args, int num_blocks, cudaStream_t stream);
 
 /// What lies between an expanded dispatch's groups: rows from a group's end to the next multiple of the alignment.
 struct PaddingArgs {

@@ -31,11 +31,13 @@ struct SendTable {
   Destination destinations[kMaxRanks];
 };
 
-/// Of a worst-case result: rows from SendTable::num_recv on get ids -1 and weights 0.
+/// Of a worst-case result: rows from SendTable::num_recv on get ids -1 and weights 0, in an expanded dispatch source
+/// tokens -1 instead of ids.
 struct UnusedRows {
   std::int64_t num_rows = 0;  ///< of the result; 0: there is nothing to fill
   std::byte* topk_idx = nullptr;
   float* topk_weights = nullptr;
+  std::int32_t* src_idx = nullptr;
 };
 
 /// N tokens, R ranks, S scales, K top-k. Strides in bytes. At a receiver everything is packed.

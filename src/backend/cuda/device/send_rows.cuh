@@ -169,6 +169,16 @@ __device__ void grid_fill_unused(const SendArgs& args, std::int64_t num_recv) {
   }
 }
 
+/// The same of an expanded dispatch.
+__device__ inline void grid_fill_unused_selections(const UnusedRows& unused, std::int64_t num_recv) {
+  const std::int64_t begin = max(num_recv, std::int64_t{0});
+  for (std::int64_t i = begin + blockIdx.x * kSendThreads + threadIdx.x; i < unused.num_rows;
+       i += gridDim.x * kSendThreads) {
+    unused.topk_weights[i] = 0.0F;
+    unused.src_idx[i] = -1;
+  }
+}
+
 /// A warp's piece of work is a piece of a row. The last piece of each token is what travels with the row.
 template <typename Rows, typename T>
 __device__ void grid_send(const SendArgs& args, const SendTable& table) {
@@ -187,8 +197,14 @@ __device__ void grid_send(const SendArgs& args, const SendTable& table) {
       warp_send_extras<Rows>(args, targets, item.token());
     }
   }
-  if (args.unused.num_rows > 0 && args.id_bytes == 8) grid_fill_unused<long long>(args, table.num_recv);
-  if (args.unused.num_rows > 0 && args.id_bytes != 8) grid_fill_unused<int>(args, table.num_recv);
+  if (args.unused.num_rows == 0) return;
+  if constexpr (Rows::kExpanded) {
+    grid_fill_unused_selections(args.unused, table.num_recv);
+  } else if (args.id_bytes == 8) {
+    grid_fill_unused<long long>(args, table.num_recv);
+  } else {
+    grid_fill_unused<int>(args, table.num_recv);
+  }
 }
 
 /// Bytes of the widest access that suits what a thread moves.

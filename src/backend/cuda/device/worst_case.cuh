@@ -3,6 +3,7 @@
 
 #include "backend/cuda/device/party.cuh"
 #include "backend/cuda/device/worst_case.hpp"
+#include "backend/cuda/device/worst_case_groups.cuh"
 #include "plan/experts.hpp"
 
 namespace crossdock::cuda::device {
@@ -45,7 +46,12 @@ __device__ inline void block_write_counts(const WorstCaseArgs& args, const Block
     const plan::ExpertMap experts(args.num_experts, party.num_ranks);
     for (int expert = static_cast<int>(threadIdx.x); expert < args.num_experts;
          expert += static_cast<int>(blockDim.x)) {
-      slot.counts(party.rank, experts.owner(expert))[expert] = args.found.per_expert[expert];
+      const std::int32_t count = args.found.per_expert[expert];
+      if (args.groups.alignment == 0) {
+        slot.counts(party.rank, experts.owner(expert))[expert] = count;
+      } else {
+        for (int to = 0; to < party.num_ranks; ++to) slot.counts(party.rank, to)[expert] = count;
+      }
     }
   }
   __threadfence_system();
@@ -62,16 +68,17 @@ __device__ inline void thread_find_obstacle(const WorstCaseArgs& args, Record& r
                                           : reinterpret_cast<const int*>(args.topk_idx)[place];
     return;
   }
-  if (args.given_per_rank == nullptr) return;
-  for (int rank = 0; rank < args.party.num_ranks; ++rank) {
-    const std::int32_t given = args.given_per_rank[rank];
-    const std::int32_t counted = args.found.per_rank[rank];
-    if (given == counted) continue;
-    record.obstacle = Obstacle::kBadLayout;
-    record.detail[0] = rank;
-    record.detail[1] = static_cast<std::int64_t>(given) << 32 | static_cast<std::uint32_t>(counted);
-    return;
-  }
+  const auto compare = [&](const std::int32_t* given, const std::int32_t* counted, int count, Obstacle obstacle) {
+    for (int i = 0; given != nullptr && i < count; ++i) {
+      if (given[i] == counted[i]) continue;
+      record.obstacle = obstacle;
+      record.detail[0] = i;
+      record.detail[1] = static_cast<std::int64_t>(given[i]) << 32 | static_cast<std::uint32_t>(counted[i]);
+      return;
+    }
+  };
+  compare(args.given_per_rank, args.found.per_rank, args.party.num_ranks, Obstacle::kBadLayout);
+  compare(args.groups.given_per_expert, args.found.per_expert, args.num_experts, Obstacle::kBadGroups);
 }
 
 /// All threads.
@@ -87,6 +94,7 @@ __device__ inline void block_announce_exchange(const WorstCaseArgs& args, const 
   record.id_bytes = static_cast<std::uint32_t>(args.id_bytes);
   record.num_scales = args.num_scales;
   record.dtypes = args.dtypes;
+  record.alignment = args.groups.alignment;
   record.extent = args.extent;
   if (args.kind == OperationKind::kWorstCaseDispatch) thread_find_obstacle(args, record);
   block_announce(args.party, block, record);
@@ -99,6 +107,7 @@ __device__ inline void block_clear_handle(const WorstCaseArgs& args) {
   for (int i = static_cast<int>(threadIdx.x); i < num_ranks * num_ranks; i += static_cast<int>(blockDim.x))
     counts[i] = 0;
   if (threadIdx.x == 0) *args.handle = HandleCounts{};
+  if (args.groups.alignment > 0) block_clear_groups(args);
   __syncthreads();
 }
 
@@ -112,12 +121,15 @@ __device__ inline bool block_take_counts(const WorstCaseArgs& args, BlockState& 
     const int from = i / party.num_ranks;
     counts[i] = thread_is_masked(block, from) ? 0 : slot.rank_counts(from, party.rank)[i % party.num_ranks];
   }
+  const bool is_expanded = args.groups.alignment > 0;
   __syncthreads();
+  if (is_expanded) block_sum_selections(args, block, counts);
+  const std::int64_t group_rows = is_expanded ? block_take_groups(args, block) : 0;
   const int rank = static_cast<int>(threadIdx.x);
   const CountTable table = thread_table_of(args.handle, party);
   std::int64_t received = 0;
   if (rank < party.num_ranks && !thread_is_masked(block, rank)) {
-    received = table.row_begin(party.num_ranks, rank);
+    received = is_expanded ? group_rows : table.row_begin(party.num_ranks, rank);
     if (received > records[rank].extent) thread_note(block, FailureKind::kOverflow, rank);
   }
   __syncthreads();
@@ -134,6 +146,7 @@ __device__ inline bool block_take_counts(const WorstCaseArgs& args, BlockState& 
   if (rank == party.rank) {
     args.handle->epoch = block.epoch;
     args.handle->received = {received, table.row_begin(rank, rank), table.at(rank, rank)};
+    if (is_expanded) args.handle->received = {received, 0, 0};
   }
   return true;
 }
@@ -146,14 +159,15 @@ __device__ inline void block_write_send_table(const WorstCaseArgs& args, const B
   if (rank == 0) args.send->num_recv = args.handle->received.num_rows;
   if (rank >= party.num_ranks || thread_is_masked(block, rank) || table.at(party.rank, rank) == 0) return;
   const Placement& placement = Slot(party, block.epoch).placement(rank, party.rank);
-  const std::int64_t row = table.row_begin(party.rank, rank);
+  const bool is_expanded = args.groups.alignment > 0;
+  const std::int64_t row = is_expanded ? 0 : table.row_begin(party.rank, rank);
   std::byte* const window = party.windows[rank];
   const plan::ExpertMap experts(args.num_experts > 0 ? args.num_experts : 1, party.num_ranks);
   Destination to;
   to.x = window + placement.x + row * args.row_bytes;
   to.scales = window + placement.scales + row * args.scale_row_bytes;
   if (args.kind == OperationKind::kWorstCaseDispatch) {
-    to.topk_idx = window + placement.topk_idx + row * args.num_topk * args.id_bytes;
+    if (!is_expanded) to.topk_idx = window + placement.topk_idx + row * args.num_topk * args.id_bytes;
     to.topk_weights = reinterpret_cast<float*>(window + placement.topk_weights) + row * args.num_topk;
     to.src_idx = reinterpret_cast<std::int32_t*>(window + placement.src_idx) + row;
   }
@@ -171,7 +185,7 @@ __device__ inline void block_write_reduce_table(const WorstCaseArgs& args, const
   const CountTable table = thread_table_of(args.handle, party);
   if (rank == 0) args.reduce->is_failed = 0;
   if (rank >= party.num_ranks || thread_is_masked(block, rank) || table.at(party.rank, rank) == 0) return;
-  const std::int64_t row = table.row_begin(party.rank, rank);
+  const std::int64_t row = args.groups.alignment > 0 ? 0 : table.row_begin(party.rank, rank);
   Contributor from;
   if (rank == party.rank) {
     from = {args.own_x + row * args.own_stride, args.own_stride, args.own_weights + row * args.num_topk};
@@ -206,6 +220,8 @@ __device__ inline void block_exchange(const WorstCaseArgs& args, BlockState& blo
   block_await_slot(args.party, block, 0);
   if (block_fails(args.party, block)) return;
   block_write_counts(args, block);
+  const bool is_cached_expanded = args.kind == OperationKind::kCachedDispatch && args.groups.alignment > 0;
+  if (is_cached_expanded && block.masked != 0) block_clear_result(args);
   block_announce_exchange(args, block);
   if (!block_await_records(args.party, block, records)) return;
   if (args.kind == OperationKind::kWorstCaseDispatch && !block_take_counts(args, block, records)) return;
@@ -292,6 +308,7 @@ __device__ inline void block_complete_worst_case(const WorstCaseArgs& args, Bloc
   const Party& party = args.party;
   if (threadIdx.x == 0) {
     thread_own(party).is_exchanged = 0;
+    thread_own(party).rows_found = 0;
     block.begin = thread_clock_ns();
     block.deadline = block.begin + party.timeout_ns;
   }
@@ -301,7 +318,8 @@ __device__ inline void block_complete_worst_case(const WorstCaseArgs& args, Bloc
   if (is_dispatch && !has_failed) {
     block_await_rows(args, block);
     if (args.statistics != nullptr && block.failure == BlockState::kNoFailure) block_add_statistics(args, block);
-    if (args.kind == OperationKind::kCachedDispatch && block.masked != 0) block_clear_absent_rows(args, block);
+    const bool keeps_places = args.kind == OperationKind::kCachedDispatch && args.groups.alignment == 0;
+    if (keeps_places && block.masked != 0) block_clear_absent_rows(args, block);
   }
   if (!block.is_broken) {
     __syncthreads();

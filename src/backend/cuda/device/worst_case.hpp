@@ -12,25 +12,38 @@
 #include "backend/cuda/device/layout.hpp"
 #include "backend/cuda/device/party.hpp"
 #include "backend/cuda/device/reduce.hpp"
+#include "backend/cuda/device/selections.hpp"
 #include "backend/cuda/device/send.hpp"
 
 namespace crossdock::cuda::device {
 
-/// What a worst-case dispatch leaves in device memory for what uses its handle. The tokens of each rank, int64 [R], and
-/// the rows from each rank to each rank, int32 [R, R], follow.
+/// What a worst-case dispatch leaves in device memory for what uses its handle. The tokens of each rank, int64 [R], the
+/// rows from each rank to each rank, int32 [R, R], and of an expanded dispatch the ends of this rank's L groups, int32
+/// [L], follow.
 struct HandleCounts {
   std::uint64_t epoch;  ///< of the dispatch
-  CopyRows received;    ///< all, without those from this rank itself
+  CopyRows received;    ///< all, without those from this rank itself if they are in one piece
 
   // Offsets from the beginning of this.
   [[nodiscard]] static constexpr std::size_t num_tokens_of() { return sizeof(HandleCounts); }
   [[nodiscard]] static constexpr std::size_t counts(int num_ranks) {
     return num_tokens_of() + static_cast<std::size_t>(num_ranks) * sizeof(std::int64_t);
   }
-  [[nodiscard]] static constexpr std::size_t bytes(int num_ranks) {
+  [[nodiscard]] static constexpr std::size_t group_ends(int num_ranks) {
     const auto ranks = static_cast<std::size_t>(num_ranks);
     return counts(num_ranks) + ranks * ranks * sizeof(std::int32_t);
   }
+  [[nodiscard]] static constexpr std::size_t bytes(int num_ranks, int num_groups) {
+    return group_ends(num_ranks) + static_cast<std::size_t>(num_groups) * sizeof(std::int32_t);
+  }
+};
+
+/// What an expanded dispatch has besides. E experts, L of them this rank's.
+struct GroupArgs {
+  std::int32_t alignment = 0;                      ///< 0: it is not expanded
+  const std::int32_t* given_per_expert = nullptr;  ///< [E] what the caller says of the counts, or null
+  std::int32_t* first_rows = nullptr;              ///< written: [E] for SelectionArgs, and scratch [E]
+  std::int32_t* ends = nullptr;                    ///< [L] written
 };
 
 /// What all three kinds of operation have in common. N tokens, R ranks.
@@ -50,6 +63,7 @@ struct WorstCaseArgs {
 
   /// Written by a dispatch that counts, read by the others.
   HandleCounts* handle = nullptr;
+  GroupArgs groups;  ///< a dispatch that counts; the others have the alignment only
 
   // A dispatch that counts: what launch_layout found, in device memory.
   LayoutCounts found;
@@ -73,7 +87,9 @@ struct WorstCaseArgs {
   Completion completion;
 };
 static_assert(sizeof(HandleCounts) % sizeof(std::int64_t) == 0);
-static_assert(sizeof(WorstCaseArgs) + std::max(sizeof(SendArgs), sizeof(ReduceArgs)) <= 4096);
+static_assert(sizeof(WorstCaseArgs) + std::max(sizeof(SendArgs) + sizeof(SelectionArgs) + sizeof(PaddingArgs),
+                                               sizeof(ReduceArgs)) <=
+              4096);
 
 /// Before any rank's kernels run; see load_low_latency_dispatch.
 cudaError_t load_worst_case();
@@ -83,6 +99,11 @@ cudaError_t load_worst_case();
 /// ranks of a device at once.
 cudaError_t launch_worst_case_dispatch(const WorstCaseArgs& args, const SendArgs& rows, int num_sms,
                                        cudaStream_t stream);
+/// The same of an expanded one; a dispatch that counts also finds the rows of selections, whose blocks were counted for
+/// `num_sms` blocks (see launch_selection_counts).
+cudaError_t launch_expanded_worst_case_dispatch(const WorstCaseArgs& args, const SendArgs& rows,
+                                                const SelectionArgs& selections, const PaddingArgs& padding,
+                                                int num_sms, cudaStream_t stream);
 /// The same of a combine, which ends when all have read this rank's rows. `row_access`: bytes of the widest access that
 /// suits all contributors' rows.
 cudaError_t launch_worst_case_combine(const WorstCaseArgs& args, const ReduceArgs& rows, int row_access, int num_sms,
