@@ -189,6 +189,14 @@ struct CudaWorstCaseFailures : CudaFailures {
     return input;
   }
 
+  /// A rank gets six rows of its one expert.
+  static DispatchInput make_expanded(int rank, int alignment, std::int64_t num_worst_tokens, std::int64_t bad_id = -1) {
+    DispatchInput input = make_worst_case(rank, num_worst_tokens, bad_id);
+    input.expand = true;
+    input.expert_alignment = alignment;
+    return input;
+  }
+
   /// With the operation waited for, and with the next one.
   static void expect_error(const std::function<DispatchInput(int)>& make, ErrorCode code, const std::string& text) {
     expect_on_all(
@@ -229,6 +237,42 @@ TEST_F(CudaWorstCaseFailures, TooManyRows) {
 TEST_F(CudaWorstCaseFailures, AnIdThatIsNotAllowed) {
   const auto make = [](int rank) { return make_worst_case(rank, kTokens, rank == 1 ? 77 : -1); };
   expect_error(make, ErrorCode::kInvalidArgument, "rank 1: dispatch: topk_idx[4][0] is 77; allowed are -1 and 0 to 2");
+}
+
+TEST_F(CudaWorstCaseFailures, TooManyRowsWithThePaddingOfGroups) {
+  const auto make = [](int rank) { return make_expanded(rank, 4, rank == 1 ? kTokens + 1 : kTokens + 2); };
+  expect_error(make, ErrorCode::kCapacity, "rank 1 would receive 8 tokens, but num_worst_tokens is 7 there");
+}
+
+TEST_F(CudaWorstCaseFailures, AnIdThatIsNotAllowedInAnExpandedDispatch) {
+  const auto make = [](int rank) { return make_expanded(rank, 1, kTokens, rank == 1 ? 77 : -1); };
+  expect_error(make, ErrorCode::kInvalidArgument, "rank 1: dispatch: topk_idx[4][0] is 77; allowed are -1 and 0 to 2");
+}
+
+TEST_F(CudaWorstCaseFailures, RanksThatDisagreeOnGroups) {
+  const auto make = [](int rank) { return make_expanded(rank, rank == 2 ? 2 : 1, kTokens); };
+  expect_error(make, ErrorCode::kMismatch, "the expert_alignment of an expanded dispatch");
+  const auto make_some = [](int rank) {
+    return rank == 2 ? make_worst_case(rank, kTokens) : make_expanded(rank, 1, kTokens);
+  };
+  expect_error(make_some, ErrorCode::kMismatch, "expand");
+}
+
+TEST_F(CudaWorstCaseFailures, ALayoutThatCountsOtherSelectionsThanAnExpandedDispatch) {
+  const auto make = [](int rank) {
+    const CudaPlace place(rank);
+    DispatchInput input = make_expanded(rank, 1, kTokens);
+    const std::vector<std::int32_t> counts{2, rank == 1 ? 50 : 2, 2};
+    const std::vector<std::uint8_t> membership(static_cast<std::size_t>(kTokens) * kRanks);
+    DispatchLayout layout;
+    layout.num_tokens_per_expert = place.place(Tensor::borrow(counts.data(), DataType::kInt32, {kRanks}));
+    layout.num_tokens_per_rank = layout.num_tokens_per_expert;
+    layout.is_token_in_rank = place.place(make_matrix<std::uint8_t>(DataType::kUint8, kRanks, membership));
+    input.layout = layout;
+    return input;
+  };
+  expect_error(make, ErrorCode::kInvalidArgument,
+               "num_tokens_per_expert says 50 for expert 1, but topk_idx selects it 2 times");
 }
 
 TEST_F(CudaWorstCaseFailures, ALayoutThatDisagreesWithItself) {

@@ -195,16 +195,19 @@ std::uint64_t throughput_seed() {
   }
 }
 
-/// Of equal shape, with other rows, ids and weights, and room for what any of them sends.
-std::vector<RandomWorld> throughput_worlds(int num_worlds) {
+/// Of equal shape, with other rows, ids and weights, and room for what any of them sends. `alignment` is that of
+/// expanded dispatches, 0: they are not expanded.
+std::vector<RandomWorld> throughput_worlds(int num_worlds, int alignment) {
   std::vector<RandomWorld> worlds;
   for (int i = 0; i < num_worlds; ++i) {
     worlds.push_back(make_random_world(throughput_seed()));
     RandomWorld& world = worlds.back();
-    world.num_worst_tokens = 0;
+    world.num_worst_tokens = std::int64_t{world.num_experts} * alignment;
+    world.expand = world.routing.expand = alignment > 0;
+    world.expert_alignment = world.routing.expert_alignment = std::max(alignment, 1);
     world.routing.scale_row_bytes = 0;
     for (auto& rank : world.routing.ranks) {
-      *world.num_worst_tokens += rank.num_tokens;
+      *world.num_worst_tokens += rank.num_tokens * (alignment > 0 ? world.routing.num_topk : 1);
       for (std::int64_t& id : rank.topk_idx) id = id < 0 ? id : (id + i) % world.num_experts;
       rank.scales.clear();
       const auto shift = std::min<std::ptrdiff_t>(i, std::ssize(rank.x));
@@ -287,6 +290,8 @@ class ThroughputGraphRank {
     input.topk_weights = weights_;
     input.num_experts = worlds_[0].num_experts;
     input.num_worst_tokens = num_rows();
+    input.expand = worlds_[0].expand;
+    input.expert_alignment = worlds_[0].expert_alignment;
     if (layers_.size() == 1) input.layout = buffer_.get_dispatch_layout(ids_, input.num_experts, options);
     layer.dispatched = buffer_.dispatch(input, options);
     const DispatchHandle& handle = layer.dispatched.handle;
@@ -323,8 +328,13 @@ class ThroughputGraphRank {
       }
       expect("recv_x", layer.dispatched.recv_x, received.recv_x.data(), received.recv_x.size());
       expect("recv_x of the handle", layer.again.recv_x, received.recv_x.data(), received.recv_x.size());
-      expect("recv_topk_idx", *layer.dispatched.recv_topk_idx, received.recv_topk_idx.data(),
-             received.recv_topk_idx.size() * sizeof(std::int64_t));
+      if (world.expand) {
+        expect("group ends", *layer.dispatched.psum_num_recv_tokens_per_expert, received.group_ends.data(),
+               received.group_ends.size() * sizeof(std::int32_t));
+      } else {
+        expect("recv_topk_idx", *layer.dispatched.recv_topk_idx, received.recv_topk_idx.data(),
+               received.recv_topk_idx.size() * sizeof(std::int64_t));
+      }
       for (const CombineOutput* output : {&layer.combined, &layer.from_outside}) {
         expect("combined_x", output->combined_x, combined.combined_x.data(), combined.combined_x.size());
         expect("combined weights", *output->combined_topk_weights, combined.combined_topk_weights.data(),
@@ -346,8 +356,10 @@ class ThroughputGraphRank {
 
 TEST(CudaGraphs, ThroughputModeIsReplayedWithChangingRouting) {
   if (const std::string reason = why_no_cuda_device(); !reason.empty()) GTEST_SKIP() << reason;
-  const std::vector<RandomWorld> worlds = throughput_worlds(kWorlds);
-  run_as_threads(kRanks, [&](const auto& bootstrap) { ThroughputGraphRank(bootstrap, worlds).run(); });
+  for (const int alignment : {0, 1, 8}) {
+    const std::vector<RandomWorld> worlds = throughput_worlds(kWorlds, alignment);
+    run_as_threads(kRanks, [&](const auto& bootstrap) { ThroughputGraphRank(bootstrap, worlds).run(); });
+  }
 }
 
 /// It needs the host. The capture goes on.
