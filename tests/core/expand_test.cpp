@@ -205,8 +205,14 @@ TEST(ExpandedDispatch, HandleFromBeforeAMask) {
   std::barrier<> barrier(kExpandedMaskRanks);
   run_as_threads(kExpandedMaskRanks, [&](const std::shared_ptr<Bootstrap>& bootstrap) {
     Buffer buffer(bootstrap, roomy_options());
-    for (const std::string& line : run_expanded_mask(buffer, TensorPlace(), [&] { barrier.arrive_and_wait(); })) {
-      ADD_FAILURE() << "rank " << buffer.rank() << ": " << line;
+    for (const bool with_worst_case : {false, true}) {
+      const auto meet = [&] { barrier.arrive_and_wait(); };
+      for (const std::string& line : run_expanded_mask(buffer, TensorPlace(), meet, with_worst_case)) {
+        ADD_FAILURE() << "rank " << buffer.rank() << ": " << line;
+      }
+      meet();
+      buffer.clear_masks();
+      meet();
     }
   });
 }

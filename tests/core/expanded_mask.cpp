@@ -88,7 +88,7 @@ reference::CombinedRank combine_without_masked(const reference::DispatchWorld& w
 }  // namespace
 
 std::vector<std::string> run_expanded_mask(Buffer& buffer, const TensorPlace& place,
-                                           const std::function<void()>& meet) {
+                                           const std::function<void()>& meet, bool with_worst_case) {
   const auto rank = static_cast<std::size_t>(buffer.rank());
   const reference::DispatchWorld world = make_world();
   const std::vector<reference::DispatchedRank> expected = reference::dispatch(world);
@@ -98,7 +98,8 @@ std::vector<std::string> run_expanded_mask(Buffer& buffer, const TensorPlace& pl
 
   OperationOptions options;
   options.stream = place.stream();
-  const DispatchInput input = make_input(world, world.ranks[rank], place);
+  DispatchInput input = make_input(world, world.ranks[rank], place);
+  if (with_worst_case) input.num_worst_tokens = num_rows;
   const DispatchOutput first = buffer.dispatch(input, options);
   differences.compare_rows("recv_x", first.recv_x, kRow, num_rows, expected[rank].recv_x);
   meet();

@@ -85,12 +85,15 @@ TEST_F(CudaMasks, ARankIsLeftOutAndComesBack) {
 }
 
 TEST_F(CudaMasks, HandleOfAnExpandedDispatchFromBeforeAMask) {
-  const auto run = [](Buffer& buffer, const TensorPlace& place, Points& points) {
-    std::string text;
-    for (const std::string& line : run_expanded_mask(buffer, place, [&] { points.reach(); })) text += "\n  " + line;
-    if (!text.empty()) throw std::runtime_error("rank " + std::to_string(buffer.rank()) + ":" + text);
-  };
-  run_ranks(run, kExpandedMaskRanks);
+  for (const bool with_worst_case : {false, true}) {
+    const auto run = [&](Buffer& buffer, const TensorPlace& place, Points& points) {
+      std::string text;
+      const auto meet = [&] { points.reach(); };
+      for (const std::string& line : run_expanded_mask(buffer, place, meet, with_worst_case)) text += "\n  " + line;
+      if (!text.empty()) throw std::runtime_error("rank " + std::to_string(buffer.rank()) + ":" + text);
+    };
+    run_ranks(run, kExpandedMaskRanks);
+  }
 }
 
 /// It had begun an operation that the others never called.
