@@ -42,7 +42,8 @@ struct ArenaSizeArgs {
   std::int64_t num_topk = 0;           ///< 0 if dispatched without top-k
   std::int64_t combine_row_bytes = 0;  ///< bytes of a row that combine_input() or staging holds; 0 if not in the arena
   int operations_in_flight = 1;        ///< how many dispatches' results are alive at once
-  /// On a device, of a dispatch with num_worst_tokens: this rank's tokens * ranks. Its routes lie in the arena, too.
+  /// On a device, of a dispatch with num_worst_tokens: this rank's tokens * ranks. Its routes lie in the arena, too. Of
+  /// an expanded one: tokens * (ranks + top-k) + (multiprocessors + 1) * experts.
   std::int64_t num_routes = 0;
   /// Of an expanded dispatch: experts of this rank. Its rows have one weight and no ids. 0: not expanded.
   std::int64_t num_local_experts = 0;

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <exception>
 
-#include "device_rules.hpp"
+#include "emulator/device_rules.hpp"
 
 namespace crossdock::emulator {
 

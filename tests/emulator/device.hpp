@@ -12,8 +12,8 @@
 #include <tuple>
 #include <type_traits>
 
-#include "kernel.hpp"
-#include "stream.hpp"
+#include "emulator/kernel.hpp"
+#include "emulator/stream.hpp"
 
 #undef __global__
 #undef __device__

@@ -9,7 +9,7 @@
 #include <map>
 #include <string_view>
 
-#include "device_rules.hpp"
+#include "emulator/device_rules.hpp"
 
 namespace {
 
@@ -54,8 +54,8 @@ CUresult free_address(CUdeviceptr address, std::size_t bytes) {
 }
 CUresult map(CUdeviceptr address, std::size_t bytes, std::size_t, CUmemGenericAllocationHandle handle,
              unsigned long long) {
-  void* const memory = ::mmap(reinterpret_cast<void*>(address), bytes, PROT_NONE, MAP_SHARED | MAP_FIXED,
-                              fd_of(handle), 0);
+  void* const memory =
+      ::mmap(reinterpret_cast<void*>(address), bytes, PROT_NONE, MAP_SHARED | MAP_FIXED, fd_of(handle), 0);
   return memory == MAP_FAILED ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_SUCCESS;
 }
 CUresult unmap(CUdeviceptr address, std::size_t bytes) {

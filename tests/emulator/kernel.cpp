@@ -1,4 +1,4 @@
-#include "kernel.hpp"
+#include "emulator/kernel.hpp"
 
 #include <sys/mman.h>
 

@@ -15,8 +15,8 @@
 #include <string>
 #include <vector>
 
-#include "device_rules.hpp"
-#include "stream.hpp"
+#include "emulator/device_rules.hpp"
+#include "emulator/stream.hpp"
 
 using crossdock::emulator::enqueue;
 using crossdock::emulator::require_no_callback;
@@ -28,8 +28,8 @@ struct Mapping {
   int fd = -1;  ///< of our own memory
 };
 
-std::mutex mutex;                        // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
-std::map<void*, Mapping> mappings;       // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
+std::mutex mutex;                   // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
+std::map<void*, Mapping> mappings;  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
 
 /// Memory of cudaHostAlloc: begins and sizes.
 std::map<const std::byte*, std::size_t> pinned;  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)

@@ -1,4 +1,4 @@
-#include "stream.hpp"
+#include "emulator/stream.hpp"
 
 #include <atomic>
 #include <chrono>
@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "device_rules.hpp"
+#include "emulator/device_rules.hpp"
 
 using crossdock::emulator::require_no_callback;
 

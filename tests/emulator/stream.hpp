@@ -5,7 +5,7 @@
 
 #include <functional>
 
-#include "kernel.hpp"
+#include "emulator/kernel.hpp"
 
 namespace crossdock::emulator {
 

@@ -102,8 +102,11 @@ std::size_t bench_arena_bytes(const BenchConfig& config, std::int64_t num_recv_r
   constexpr std::size_t kSlabBytes = 128;
   // The first dispatch's handle stays alive.
   const auto kept = config.cached ? static_cast<std::size_t>(num_recv_rows) * sizeof(std::int32_t) + kSlabBytes : 0;
-  if (config.worst_case && !config.expand && config.device != DeviceType::kHost) {
+  if (config.worst_case && config.device != DeviceType::kHost) {
+    constexpr int kMostMultiprocessors = 16;  // that ranks of a device have, unless more are asked for
+    const std::int64_t num_blocks = std::max(config.num_sms, kMostMultiprocessors) + 1;
     args.num_routes = config.num_tokens * config.num_ranks;
+    if (config.expand) args.num_routes += config.num_tokens * args.num_topk + num_blocks * *config.num_experts;
   }
   args.combine_row_bytes = config.combine_source == CombineSource::kInPlace ? 0 : config.combine_row_bytes();
   return std::max(get_arena_size_hint(args) + kept, kSmallest);

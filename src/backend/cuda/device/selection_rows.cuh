@@ -87,8 +87,8 @@ __device__ inline void thread_enter(const SelectionArgs& args, const plan::Exper
   args.table.columns[first + place] = static_cast<std::int32_t>(column);
 }
 
-/// All threads find where the block begins, its first warp gives rows. REQUIRES: block_count_selections was called in as
-/// many blocks, and ids are allowed.
+/// All threads find where the block begins, its first warp gives rows. REQUIRES: block_count_selections was called in
+/// as many blocks, and ids are allowed.
 __device__ inline void block_find_rows(const SelectionArgs& args, std::uint64_t ranks) {
   std::int32_t* const next_rows = args.next_rows + static_cast<std::int64_t>(blockIdx.x) * args.num_experts;
   block_find_first_rows(args, next_rows);

@@ -5,7 +5,7 @@
 #include <chrono>
 #include <cstdint>
 
-#include "kernel.hpp"
+#include "emulator/kernel.hpp"
 
 namespace crossdock::cuda::device {
 
@@ -20,7 +20,9 @@ inline std::uint64_t thread_acquire(const std::uint64_t* word) {
   return __atomic_load_n(word, __ATOMIC_ACQUIRE);
 }
 
-inline void thread_release(std::uint64_t* word, std::uint64_t value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
+inline void thread_release(std::uint64_t* word, std::uint64_t value) {
+  __atomic_store_n(word, value, __ATOMIC_RELEASE);
+}
 
 inline std::uint32_t thread_acquire_here(const std::uint32_t* word) {
   crossdock::emulator::poll();
