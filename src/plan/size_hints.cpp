@@ -101,8 +101,8 @@ std::size_t get_arena_size_hint(const ArenaSizeArgs& args) {
                   + ids + weights                                                       // recv_topk_idx, _weights
                   + slab(sizeof(std::int32_t)) + group_ends;                            // recv_src_idx, expert ends
   if (args.combine_row_bytes > 0) total = total + slab(Bytes64::of(args.combine_row_bytes)) + weights;
-  // A row number, a flag and at most a word for each, as many bytes as an entry of selections or two counts need at most,
-  // and tables that grow with the ranks only.
+  // A row number, a flag and at most a word for each, as many bytes as an entry of selections or two counts need at
+  // most, and tables that grow with the ranks only.
   constexpr std::uint64_t kRouteBytes = sizeof(std::int32_t) + 1 + sizeof(std::uint64_t);
   constexpr std::uint64_t kTableBytes = std::uint64_t{32} << 10U;
   if (args.num_routes > 0) total = total + Bytes64::of(args.num_routes) * kRouteBytes + kTableBytes;

@@ -87,8 +87,8 @@ reference::CombinedRank combine_without_masked(const reference::DispatchWorld& w
 
 }  // namespace
 
-std::vector<std::string> run_expanded_mask(Buffer& buffer, const TensorPlace& place,
-                                           const std::function<void()>& meet, bool with_worst_case) {
+std::vector<std::string> run_expanded_mask(Buffer& buffer, const TensorPlace& place, const std::function<void()>& meet,
+                                           bool with_worst_case) {
   const auto rank = static_cast<std::size_t>(buffer.rank());
   const reference::DispatchWorld world = make_world();
   const std::vector<reference::DispatchedRank> expected = reference::dispatch(world);

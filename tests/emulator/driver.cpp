@@ -9,7 +9,7 @@
 #include <map>
 #include <string_view>
 
-#include "emulator/device_rules.hpp"
+#include "emulator/devices.hpp"
 
 namespace {
 

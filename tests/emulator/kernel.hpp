@@ -27,7 +27,7 @@ struct Place {
 };
 [[nodiscard]] const Place& place() noexcept;
 
-/// Runs all blocks and returns when they have ended. Blocks begin in order; at least `kResidentBlocks` run at a time.
+/// Runs all blocks and returns when they have ended. Blocks begin in order; 64 of them run at a time.
 void run_kernel(const Shape& shape, const std::function<void()>& body);
 
 // For kernels. All but poll meet others, which must come too.

@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-#include "emulator/device_rules.hpp"
+#include "emulator/devices.hpp"
 #include "emulator/stream.hpp"
 
 using crossdock::emulator::enqueue;

@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "emulator/device_rules.hpp"
+#include "emulator/devices.hpp"
 
 using crossdock::emulator::require_no_callback;
 

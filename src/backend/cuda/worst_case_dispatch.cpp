@@ -165,8 +165,8 @@ device::SelectionArgs WorstCaseDispatch::make_selection_args() const {
 
 device::PaddingArgs WorstCaseDispatch::make_padding_args() const {
   device::PaddingArgs args;
-  args.group_ends = reinterpret_cast<const std::int32_t*>(
-      handle_.counts_on_device.data_as<std::byte>() + device::HandleCounts::group_ends(node_->group->num_ranks()));
+  args.group_ends = reinterpret_cast<const std::int32_t*>(handle_.counts_on_device.data_as<std::byte>() +
+                                                          device::HandleCounts::group_ends(node_->group->num_ranks()));
   args.num_groups = handle_.expert_alignment > 1 ? num_groups() : 0;
   args.alignment = handle_.expert_alignment;
   args.x = result_.recv_x.data_as<std::byte>();

@@ -87,8 +87,8 @@ struct WorstCaseArgs {
   Completion completion;
 };
 static_assert(sizeof(HandleCounts) % sizeof(std::int64_t) == 0);
-static_assert(sizeof(WorstCaseArgs) + std::max(sizeof(SendArgs) + sizeof(SelectionArgs) + sizeof(PaddingArgs),
-                                               sizeof(ReduceArgs)) <=
+static_assert(sizeof(WorstCaseArgs) +
+                  std::max(sizeof(SendArgs) + sizeof(SelectionArgs) + sizeof(PaddingArgs), sizeof(ReduceArgs)) <=
               4096);
 
 /// Before any rank's kernels run; see load_low_latency_dispatch.

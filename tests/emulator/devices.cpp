@@ -6,7 +6,7 @@
 #include <cstring>
 #include <exception>
 
-#include "emulator/device_rules.hpp"
+#include "emulator/devices.hpp"
 
 namespace crossdock::emulator {
 
