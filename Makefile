@@ -4,7 +4,7 @@
 #   make lint     formatting, clang-tidy, includes   make format   rewrite the sources in the project's format
 #   make asan, make tsan    the tests under sanitizers             make soak    a million operations
 #   make test-cuda    the tests of the CUDA backend, on a machine with a GPU
-#   make test-cuda-emulated    the same on the CPU; needs CUDA's headers and no GPU
+#   make test-cuda-emulated    the same on the CPU; needs the headers of CUDA 13 and no GPU
 #   make python   the wheel, in build/wheel          make test-python   the tests of Python and torch
 #   make install  into PREFIX (and DESTDIR)          make clean    remove the build folder
 .PHONY: demo test build bench lint format asan tsan soak python test-python test-cuda test-cuda-emulated install clean help
