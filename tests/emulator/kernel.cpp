@@ -22,25 +22,42 @@ namespace {
 
 namespace context = boost::context;
 
-constexpr std::size_t kStackBytes = std::size_t{256} << 10U;  ///< of a CUDA thread; only what is used is backed
-constexpr unsigned kResidentBlocks = 64;                      ///< of a kernel
+constexpr std::size_t kStackBytes = std::size_t{64} << 10U;  ///< of a CUDA thread; only what is used is backed
+constexpr unsigned kResidentBlocks = 64;                     ///< of a kernel
 constexpr auto kFirstPause = std::chrono::microseconds(20);
 constexpr auto kLongestPause = std::chrono::microseconds(500);
 
-class Stack {
+/// Stacks of a runner's fibers, in few mappings, as the system counts these. Runners live as long as the process, so
+/// nothing is given back.
+class Stacks {
  public:
-  static context::stack_context allocate() {
-    void* memory = ::mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE,
-                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
-    if (memory == MAP_FAILED) throw std::bad_alloc();
+  context::stack_context allocate() {
+    constexpr std::size_t kChunk = 256;
+    if (left_ == 0) {
+      void* const memory = ::mmap(nullptr, kChunk * kStackBytes, PROT_READ | PROT_WRITE,
+                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      if (memory == MAP_FAILED) throw std::bad_alloc();
+      next_ = static_cast<std::byte*>(memory);
+      left_ = kChunk;
+    }
+    --left_;
+    next_ += kStackBytes;
     context::stack_context stack;
     stack.size = kStackBytes;
-    stack.sp = static_cast<std::byte*>(memory) + kStackBytes;
+    stack.sp = next_;  // it grows down
     return stack;
   }
-  static void deallocate(context::stack_context& stack) noexcept {
-    ::munmap(static_cast<std::byte*>(stack.sp) - stack.size, stack.size);
-  }
+
+ private:
+  std::byte* next_ = nullptr;
+  std::size_t left_ = 0;
+};
+
+/// One of them, already taken: fibers copy their allocators.
+struct Stack {
+  context::stack_context taken;
+  [[nodiscard]] context::stack_context allocate() const noexcept { return taken; }
+  static void deallocate(context::stack_context&) noexcept {}
 };
 
 struct Lane {
@@ -155,7 +172,7 @@ class Runner {
     lanes_.push_back(std::make_unique<Lane>());
     Lane& lane = *lanes_.back();
     lane.index = static_cast<unsigned>(lanes_.size() - 1);
-    lane.own = context::fiber(std::allocator_arg, Stack(), [this, &lane](context::fiber&& scheduler) {
+    lane.own = context::fiber(std::allocator_arg, Stack{stacks_.allocate()}, [this, &lane](context::fiber&& scheduler) {
       lane.scheduler = std::move(scheduler);
       while (true) {
         (*body_)();
@@ -196,6 +213,7 @@ class Runner {
   }
 
   const std::function<void()>* body_ = nullptr;
+  Stacks stacks_;
   std::vector<std::unique_ptr<Lane>> lanes_;
   std::vector<std::byte> shared_;
   std::vector<std::unordered_map<unsigned, Meeting>> warps_;  ///< meetings by mask

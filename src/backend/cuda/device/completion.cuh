@@ -2,6 +2,7 @@
 #pragma once
 
 #include "backend/cuda/device/completion.hpp"
+#include "backend/cuda/device/instructions.cuh"
 
 namespace crossdock::cuda::device {
 
@@ -19,7 +20,7 @@ __device__ inline bool block_is_last(std::uint32_t* blocks_ended) {
 /// REQUIRES: called by one thread, after block_is_last. Release: matches the acquire of the host's wait.
 __device__ inline void thread_complete(const Completion& completion) {
   __threadfence_system();
-  *static_cast<volatile std::uint64_t*>(completion.flag) = completion.value;
+  thread_set(completion.flag, completion.value);
 }
 
 /// All threads, at the end of a kernel, if someone waits for it.

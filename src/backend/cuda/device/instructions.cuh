@@ -1,4 +1,4 @@
-// Instructions that CUDA C++ has no function for. All that is written in PTX is here.
+// Accesses and instructions that CUDA C++ has no function for. All that is written in PTX is here.
 #pragma once
 
 #include <cstdint>
@@ -20,6 +20,14 @@ __device__ inline std::uint64_t thread_acquire(const std::uint64_t* word) {
 
 __device__ inline void thread_release(std::uint64_t* word, std::uint64_t value) {
   asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(word), "l"(value) : "memory");
+}
+
+/// What the word holds now, and what it is to hold: one access, without an order.
+__device__ inline std::uint64_t thread_look(const std::uint64_t* word) {
+  return *static_cast<const volatile std::uint64_t*>(word);
+}
+__device__ inline void thread_set(std::uint64_t* word, std::uint64_t value) {
+  *static_cast<volatile std::uint64_t*>(word) = value;
 }
 
 /// Matches thread_release_here.

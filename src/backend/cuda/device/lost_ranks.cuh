@@ -1,6 +1,7 @@
 // Ranks that are lost while operations run, with Party::masks_lost: how all agree which operation they were lost in.
 #pragma once
 
+#include "backend/cuda/device/instructions.cuh"
 #include "backend/cuda/device/party.hpp"
 
 namespace crossdock::cuda::device {
@@ -14,10 +15,6 @@ __device__ inline OwnState& thread_state_of(const Party& party, int rank) {
 
 __device__ inline bool thread_swap(std::uint64_t* word, std::uint64_t expected, std::uint64_t value) {
   return atomicCAS_system(reinterpret_cast<unsigned long long*>(word), expected, value) == expected;
-}
-
-__device__ inline std::uint64_t thread_look(const std::uint64_t* word) {
-  return *static_cast<const volatile std::uint64_t*>(word);
 }
 
 /// Before this rank announces an operation. False if the others have given it up.
@@ -59,8 +56,8 @@ __device__ inline bool thread_gives_up(const Party& party, int rank, std::uint64
 /// Lets a rank in again: its next operation is the one after `epoch`. All that do so say the same.
 __device__ inline void thread_admit(OwnState& theirs, std::uint64_t epoch) {
   const std::uint64_t before = thread_look(&theirs.claim);
-  if ((before & kSealed) != 0) *static_cast<volatile std::uint64_t*>(&theirs.sealed_epoch) = before & ~kSealed;
-  *static_cast<volatile std::uint64_t*>(&theirs.admitted_epoch) = epoch;
+  if ((before & kSealed) != 0) thread_set(&theirs.sealed_epoch, before & ~kSealed);
+  thread_set(&theirs.admitted_epoch, epoch);
   __threadfence_system();
   if ((before & kSealed) != 0) static_cast<void>(thread_swap(&theirs.claim, before, epoch));
 }

@@ -99,10 +99,10 @@ __device__ inline void thread_report(const Party& party, const BlockState& block
   const std::uint64_t epoch = block.epoch;
   OwnState& own = thread_own(party);
   if (kind == FailureKind::kTimeout || kind == FailureKind::kGone) {
-    *static_cast<volatile std::uint64_t*>(&own.broken) = epoch;
+    thread_set(&own.broken, epoch);
   }
   auto* const reported = reinterpret_cast<unsigned long long*>(&own.failed_epoch);
-  const unsigned long long before = *static_cast<volatile unsigned long long*>(reported);
+  const unsigned long long before = thread_look(&own.failed_epoch);
   if (before == epoch || atomicCAS(reported, before, static_cast<unsigned long long>(epoch)) != before) return;
   const Slot slot(party, epoch);
   Failure& failure = party.mailbox->failures[party.ordinal % Mailbox::kFailures];
@@ -134,7 +134,7 @@ __device__ inline bool thread_loses_patience(const Party& party, std::uint64_t n
 
 /// The operation goes on without the rank.
 __device__ inline void thread_exclude(const Party& party, BlockState& block, int rank) {
-  *static_cast<volatile std::uint64_t*>(&thread_own(party).last_loss) = thread_clock_ns();
+  thread_set(&thread_own(party).last_loss, thread_clock_ns());
   const unsigned long long bit = 1ULL << static_cast<unsigned>(rank);
   atomicOr(reinterpret_cast<unsigned long long*>(&block.masked), bit);
   atomicOr(reinterpret_cast<unsigned long long*>(&block.lost), bit);
@@ -264,7 +264,7 @@ __device__ inline __noinline__ bool block_await_records(const Party& party, Bloc
 __device__ inline void block_stand_aside(const Party& party, const BlockState& block) {
   if (threadIdx.x == 0) {
     thread_report(party, block, FailureKind::kMasked, party.rank);
-    *static_cast<volatile std::uint64_t*>(&thread_own(party).broken) = block.epoch;
+    thread_set(&thread_own(party).broken, block.epoch);
   }
   __syncthreads();
 }
@@ -300,7 +300,7 @@ __device__ inline void block_announce_read(const Party& party, const BlockState&
   const int rank = static_cast<int>(threadIdx.x);
   if (rank >= party.num_ranks) return;
   // No fence: it orders reads only, and what was read has arrived, as it was used before the blocks ended.
-  *static_cast<volatile std::uint64_t*>(Slot(party, block.epoch).read(party.rank, rank)) = block.epoch;
+  thread_set(Slot(party, block.epoch).read(party.rank, rank), block.epoch);
 }
 
 /// All threads: has this block ended last? It then sees what all blocks have stored, and so does who acquires what it

@@ -24,6 +24,10 @@ inline void thread_release(std::uint64_t* word, std::uint64_t value) {
   __atomic_store_n(word, value, __ATOMIC_RELEASE);
 }
 
+// Fences around them order more than themselves, which atomics of the CPU need not be told.
+inline std::uint64_t thread_look(const std::uint64_t* word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+inline void thread_set(std::uint64_t* word, std::uint64_t value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
+
 inline std::uint32_t thread_acquire_here(const std::uint32_t* word) {
   crossdock::emulator::poll();
   return __atomic_load_n(word, __ATOMIC_ACQUIRE);
