@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <initializer_list>
+#include <span>
 
 #include "backend/cuda/cuda_error.hpp"
 #include "backend/cuda/requests.hpp"
@@ -10,6 +12,25 @@
 #include "plan/experts.hpp"
 
 namespace crossdock::cuda {
+
+/// Tensors that are allocated together.
+class WorstCaseDispatch::TensorList {
+ public:
+  void add(Tensor& tensor, DataType dtype, std::initializer_list<std::int64_t> shape) {
+    std::array<std::int64_t, 3>& kept = shapes_.at(count_);
+    std::copy(shape.begin(), shape.end(), kept.begin());
+    add({&tensor, dtype, std::span(kept).first(shape.size())});
+  }
+  void add(const host::WantedTensor& wanted) { tensors_.at(count_++) = wanted; }
+  [[nodiscard]] std::span<const host::WantedTensor> get() const noexcept { return std::span(tensors_).first(count_); }
+
+ private:
+  static constexpr std::size_t kMost = 12;
+
+  std::array<std::array<std::int64_t, 3>, kMost> shapes_{};
+  std::array<host::WantedTensor, kMost> tensors_{};
+  std::size_t count_ = 0;
+};
 
 std::int64_t WorstCaseDispatch::num_rows() const noexcept {
   return request_.is_cached() ? handle_.num_recv_rows : *request_.num_worst_tokens;
@@ -43,69 +64,44 @@ void WorstCaseDispatch::finish(const Deadline& deadline) {
 
 void WorstCaseDispatch::allocate() {
   const std::int64_t rows = num_rows();
+  TensorList wanted;
+  wanted.add(result_.recv_x, request_.x.dtype(), {rows, request_.x.size(1)});
+  if (const auto& scales = request_.x_scales) {
+    wanted.add(result_.recv_x_scales.emplace(), scales->dtype(), {rows, scales->size(1)});
+  }
+  wanted.add(table_, DataType::kUint8, {sizeof(device::SendTable)});
+  if (!request_.is_cached()) want_counts(wanted);
+  node_->queue->allocate(launch_, wanted.get());
+}
+
+/// Of a dispatch that counts.
+void WorstCaseDispatch::want_counts(TensorList& wanted) {
+  const std::int64_t rows = num_rows();
+  const std::int64_t num_tokens = request_.x.size(0);
+  const std::int64_t num_topk = request_.topk_idx->size(1);
   const int num_ranks = node_->group->num_ranks();
-  const std::int64_t tokens = request_.x.size(0);
-  const bool counts = !request_.is_cached();
-  const bool is_expanded = handle_.is_expanded();
-  const std::int64_t num_topk = request_.topk_idx ? request_.topk_idx->size(1) : 0;
-  const std::int64_t num_experts = counts && is_expanded ? handle_.num_experts : 0;
-  const std::int64_t num_groups = counts && is_expanded ? this->num_groups() : 0;
-  const std::array x_shape{rows, request_.x.size(1)};
-  const std::array scales_shape{rows, request_.x_scales ? request_.x_scales->size(1) : 0};
-  const std::array topk_shape{is_expanded ? 0 : rows, num_topk};
-  const std::array row_weights_shape{is_expanded && counts ? rows : 0};
-  const std::array groups_shape{num_groups};
-  const std::array group_scratch_shape{std::int64_t{2 + 2 * num_sms_}, num_experts};
-  const std::array src_shape{counts ? rows : 0};
-  const std::array table_shape{std::int64_t{sizeof(device::SendTable)}};
-  const std::size_t count_bytes = device::HandleCounts::bytes(num_ranks, static_cast<int>(num_groups));
-  const std::array counts_shape{counts ? static_cast<std::int64_t>(count_bytes) : 0};
-  const std::array routes_shape{counts ? tokens : 0, std::int64_t{num_ranks}};
-  // See selections_of.
-  const std::array selections_shape{std::int64_t{3}, counts ? tokens : 0, num_topk};
-  Tensor scales;
-  Tensor topk_idx;
-  Tensor topk_weights;
-  Tensor row_weights;
-  Tensor group_ends;
-  Tensor counts_on_device;
-  Tensor send_rows;
-  Tensor membership;
-  const DataType scale_dtype = request_.x_scales ? request_.x_scales->dtype() : DataType::kUint8;
-  const DataType id_dtype = request_.topk_idx ? request_.topk_idx->dtype() : DataType::kInt64;
-  const std::array wanted{
-      host::WantedTensor{&result_.recv_x, request_.x.dtype(), x_shape},
-      host::WantedTensor{&scales, scale_dtype, scales_shape},
-      host::WantedTensor{&topk_idx, id_dtype, topk_shape},
-      host::WantedTensor{&topk_weights, DataType::kFloat32, topk_shape},
-      host::WantedTensor{&row_weights, DataType::kFloat32, row_weights_shape},
-      host::WantedTensor{&group_ends, DataType::kInt32, groups_shape},
-      host::WantedTensor{&group_scratch_, DataType::kInt32, group_scratch_shape},
-      host::WantedTensor{&recv_src_idx_, DataType::kInt32, src_shape},
-      host::WantedTensor{&table_, DataType::kUint8, table_shape},
-      host::WantedTensor{&counts_on_device, DataType::kUint8, counts_shape},
-      is_expanded ? host::WantedTensor{&send_rows, DataType::kInt32, selections_shape}
-                  : host::WantedTensor{&send_rows, DataType::kInt32, routes_shape},
-      host::WantedTensor{&membership, DataType::kBool, routes_shape},
-      layout_.wanted_masks(),
-      layout_.wanted_block_counts(),
-  };
-  node_->queue->allocate(launch_, wanted);
-  if (request_.x_scales) result_.recv_x_scales = scales;
-  if (request_.topk_idx && !is_expanded) {
-    result_.recv_topk_idx = topk_idx;
-    result_.recv_topk_weights = topk_weights;
-  }
-  if (!counts) return;
-  if (is_expanded) {
-    result_.recv_topk_weights = row_weights;
-    result_.group_ends = group_ends;
-  }
+  const int num_own_groups = handle_.is_expanded() ? num_groups() : 0;
   DispatchHandle::State& handle = *request_.new_handle;
-  handle.counts_on_device = counts_on_device;
-  handle.send_rows = send_rows;
-  handle.is_token_in_rank = request_.layout && !is_expanded ? request_.layout->is_token_in_rank : membership;
-  if (is_expanded) handle.group_ends = group_ends;
+  wanted.add(recv_src_idx_, DataType::kInt32, {rows});
+  wanted.add(handle.counts_on_device, DataType::kUint8,
+             {static_cast<std::int64_t>(device::HandleCounts::bytes(num_ranks, num_own_groups))});
+  if (handle_.is_expanded()) {
+    wanted.add(result_.recv_topk_weights.emplace(), DataType::kFloat32, {rows});
+    wanted.add(result_.group_ends.emplace(), DataType::kInt32, {num_own_groups});
+    wanted.add(group_scratch_, DataType::kInt32, {2 + 2 * num_sms_, handle_.num_experts});
+    wanted.add(handle.send_rows, DataType::kInt32, {3, num_tokens, num_topk});  // see selections_of
+  } else {
+    wanted.add(result_.recv_topk_idx.emplace(), request_.topk_idx->dtype(), {rows, num_topk});
+    wanted.add(result_.recv_topk_weights.emplace(), DataType::kFloat32, {rows, num_topk});
+    wanted.add(handle.send_rows, DataType::kInt32, {num_tokens, num_ranks});
+  }
+  if (reads_membership()) {
+    handle.is_token_in_rank = request_.layout->is_token_in_rank;
+  } else {
+    wanted.add(handle.is_token_in_rank, DataType::kBool, {num_tokens, num_ranks});
+  }
+  wanted.add(layout_.wanted_masks());
+  wanted.add(layout_.wanted_block_counts());
 }
 
 /// What the handle can say before the dispatch has run.
@@ -113,6 +109,7 @@ void WorstCaseDispatch::complete_handle() {
   DispatchHandle::State& handle = *request_.new_handle;
   handle.recv_src_idx = recv_src_idx_;
   handle.num_recv_rows = num_rows();
+  if (result_.group_ends) handle.group_ends = *result_.group_ends;
   handle.memory = launch_.captured;
   handle.copy_to_host = [node = node_](const Tensor& tensor) { return node->queue->copy_to_host(tensor); };
   const int num_ranks = node_->group->num_ranks();
@@ -131,7 +128,7 @@ void WorstCaseDispatch::complete_handle() {
 
 void WorstCaseDispatch::count() const {
   device::LayoutArgs args = layout_args_of(request_.x.size(0), handle_.num_experts, node_->group->num_ranks());
-  if (request_.layout && !handle_.is_expanded()) {
+  if (reads_membership()) {
     args.membership = request_.layout->is_token_in_rank.data_as<std::uint8_t>();
   } else {
     args.is_token_in_rank = handle_.is_token_in_rank.data_as<std::uint8_t>();

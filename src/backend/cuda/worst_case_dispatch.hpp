@@ -30,8 +30,13 @@ class WorstCaseDispatch final : public backend::DispatchOperation {
   [[nodiscard]] Buffer::PhaseTimes times() const override { return times_; }
 
  private:
+  class TensorList;
+
   [[nodiscard]] std::int64_t num_rows() const noexcept;
+  /// Does the caller say where tokens go? An expanded dispatch asks the ids.
+  [[nodiscard]] bool reads_membership() const noexcept { return request_.layout && !handle_.is_expanded(); }
   void allocate();
+  void want_counts(TensorList& wanted);
   void complete_handle();
   void keep(const DispatchLayout& layout) const;
   [[nodiscard]] device::HandleCounts* counts() const {
