@@ -49,25 +49,9 @@ void Dispatch::launch_groups() const {
           "dispatch: ends of groups");
   }
   if (num_groups == 0 || handle().expert_alignment == 1) return;  // there is no padding
-  check(device::launch_padding(make_padding_args(), node_->num_sms(request().num_sms), node_->stream->get()),
-        "dispatch: padding");
-}
-
-device::PaddingArgs Dispatch::make_padding_args() const {
-  device::PaddingArgs args;
-  args.group_ends = handle().group_ends.data_as<std::int32_t>();
-  args.num_groups = experts().count(group().rank());
-  args.alignment = handle().expert_alignment;
-  args.x = result().recv_x.data_as<std::byte>();
-  args.row_bytes = cuda::row_bytes(result().recv_x);
-  if (const auto& scales = result().recv_x_scales) {
-    args.scales = scales->data_as<std::byte>();
-    args.scale_row_bytes = cuda::row_bytes(*scales);
-  }
-  if (request().is_cached()) return args;
-  args.weights = result().recv_topk_weights->data_as<float>();
-  args.src_idx = handle().recv_src_idx.data_as<std::int32_t>();
-  return args;
+  device::PaddingArgs padding = padding_args_of(request(), result(), num_groups);
+  padding.group_ends = handle().group_ends.data_as<std::int32_t>();
+  check(device::launch_padding(padding, node_->num_sms(request().num_sms), node_->stream->get()), "dispatch: padding");
 }
 
 device::SendTable Dispatch::make_table() const {

@@ -3,7 +3,6 @@
 
 #include <memory>
 
-#include "backend/cuda/device/selections.hpp"
 #include "backend/cuda/device/send.hpp"
 #include "backend/cuda/node.hpp"
 #include "backend/host/dispatch.hpp"
@@ -22,7 +21,6 @@ class Dispatch final : public host::Dispatch {
   void clear_rows(std::int64_t begin, std::int64_t count) const;
   /// Queues what an expanded dispatch needs besides sending rows.
   void launch_groups() const;
-  [[nodiscard]] device::PaddingArgs make_padding_args() const;
   [[nodiscard]] device::SendTable make_table() const;
   [[nodiscard]] device::Destination destination(int rank) const;
 

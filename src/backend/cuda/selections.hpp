@@ -13,6 +13,13 @@ namespace crossdock::cuda {
 /// `excluded` is [R], or empty.
 void find_selections(const Node& node, const backend::DispatchRequest& request, const std::vector<bool>& excluded);
 
+/// Of a new dispatch, all but which ranks get rows, the first rows and the scratch.
+[[nodiscard]] device::SelectionArgs selection_args_of(const backend::DispatchRequest& request, int num_ranks);
+
+/// The padding of an expanded dispatch's result, all but where groups end. `num_groups`: experts of this rank.
+[[nodiscard]] device::PaddingArgs padding_args_of(const backend::DispatchRequest& request,
+                                                  const backend::DispatchResult& result, int num_groups);
+
 /// What find_selections put into a handle.
 [[nodiscard]] device::SelectionTable selections_of(const DispatchHandle::State& handle);
 

@@ -145,36 +145,19 @@ int WorstCaseDispatch::num_groups() const {
 }
 
 device::SelectionArgs WorstCaseDispatch::make_selection_args() const {
-  device::SelectionArgs args;
-  const Tensor& ids = *request_.topk_idx;
-  args.num_tokens = ids.size(0);
-  args.num_experts = handle_.num_experts;
-  args.num_ranks = node_->group->num_ranks();
-  args.id_bytes = static_cast<std::int32_t>(size_of(ids.dtype()));
-  args.topk_idx = ids.data_as<std::byte>();
+  device::SelectionArgs args = selection_args_of(request_, node_->group->num_ranks());
   auto* const scratch = group_scratch_.data_as<std::int32_t>();
   args.first_rows = scratch;
   args.block_counts = scratch + std::ptrdiff_t{2} * handle_.num_experts;
   args.next_rows = args.block_counts + std::ptrdiff_t{num_sms_} * handle_.num_experts;
-  args.table = selections_of(handle_);
   return args;
 }
 
 device::PaddingArgs WorstCaseDispatch::make_padding_args() const {
-  device::PaddingArgs args;
+  // There is no padding between groups that begin anywhere.
+  device::PaddingArgs args = padding_args_of(request_, result_, handle_.expert_alignment > 1 ? num_groups() : 0);
   args.group_ends = reinterpret_cast<const std::int32_t*>(handle_.counts_on_device.data_as<std::byte>() +
                                                           device::HandleCounts::group_ends(node_->group->num_ranks()));
-  args.num_groups = handle_.expert_alignment > 1 ? num_groups() : 0;
-  args.alignment = handle_.expert_alignment;
-  args.x = result_.recv_x.data_as<std::byte>();
-  args.row_bytes = row_bytes(result_.recv_x);
-  if (const auto& scales = result_.recv_x_scales) {
-    args.scales = scales->data_as<std::byte>();
-    args.scale_row_bytes = row_bytes(*scales);
-  }
-  if (request_.is_cached()) return args;
-  args.weights = result_.recv_topk_weights->data_as<float>();
-  args.src_idx = recv_src_idx_.data_as<std::int32_t>();
   return args;
 }
 

@@ -197,6 +197,17 @@ struct CudaWorstCaseFailures : CudaFailures {
     return input;
   }
 
+  /// The counts are those of ranks and of experts.
+  static DispatchLayout make_layout(int rank, const std::vector<std::int32_t>& counts,
+                                    const std::vector<std::uint8_t>& membership) {
+    const CudaPlace place(rank);
+    DispatchLayout layout;
+    layout.num_tokens_per_rank = place.place(Tensor::borrow(counts.data(), DataType::kInt32, {kRanks}));
+    layout.num_tokens_per_expert = layout.num_tokens_per_rank;
+    layout.is_token_in_rank = place.place(make_matrix<std::uint8_t>(DataType::kUint8, kRanks, membership));
+    return layout;
+  }
+
   /// With the operation waited for, and with the next one.
   static void expect_error(const std::function<DispatchInput(int)>& make, ErrorCode code, const std::string& text) {
     expect_on_all(
@@ -260,15 +271,9 @@ TEST_F(CudaWorstCaseFailures, RanksThatDisagreeOnGroups) {
 
 TEST_F(CudaWorstCaseFailures, ALayoutThatCountsOtherSelectionsThanAnExpandedDispatch) {
   const auto make = [](int rank) {
-    const CudaPlace place(rank);
     DispatchInput input = make_expanded(rank, 1, kTokens);
-    const std::vector<std::int32_t> counts{2, rank == 1 ? 50 : 2, 2};
     const std::vector<std::uint8_t> membership(static_cast<std::size_t>(kTokens) * kRanks);
-    DispatchLayout layout;
-    layout.num_tokens_per_expert = place.place(Tensor::borrow(counts.data(), DataType::kInt32, {kRanks}));
-    layout.num_tokens_per_rank = layout.num_tokens_per_expert;
-    layout.is_token_in_rank = place.place(make_matrix<std::uint8_t>(DataType::kUint8, kRanks, membership));
-    input.layout = layout;
+    input.layout = make_layout(rank, {2, rank == 1 ? 50 : 2, 2}, membership);
     return input;
   };
   expect_error(make, ErrorCode::kInvalidArgument,
@@ -277,18 +282,12 @@ TEST_F(CudaWorstCaseFailures, ALayoutThatCountsOtherSelectionsThanAnExpandedDisp
 
 TEST_F(CudaWorstCaseFailures, ALayoutThatDisagreesWithItself) {
   const auto make = [](int rank) {
-    const CudaPlace place(rank);
     DispatchInput input = make_worst_case(rank, kTokens);
-    const std::vector<std::int32_t> per_rank{2, rank == 0 ? 3 : 2, 2};
     std::vector<std::uint8_t> membership;
     for (std::int64_t t = 0; t < kTokens; ++t) {
       for (int r = 0; r < kRanks; ++r) membership.push_back(t % kRanks == r ? 1 : 0);
     }
-    DispatchLayout layout;
-    layout.num_tokens_per_rank = place.place(Tensor::borrow(per_rank.data(), DataType::kInt32, {kRanks}));
-    layout.num_tokens_per_expert = layout.num_tokens_per_rank;
-    layout.is_token_in_rank = place.place(make_matrix<std::uint8_t>(DataType::kUint8, kRanks, membership));
-    input.layout = layout;
+    input.layout = make_layout(rank, {2, rank == 0 ? 3 : 2, 2}, membership);
     return input;
   };
   expect_error(make, ErrorCode::kInvalidArgument,
