@@ -19,6 +19,7 @@ run() {
   status=$?
   if [ -z "$devices" ] && devices=$(grep -m 1 "^ranks are spread over" <<< "$output"); then echo "$devices"; fi
   if grep -q "SKIPPED" <<< "$output"; then status=skipped; fi
+  if grep -q "ERROR SUMMARY: [1-9]" <<< "$output"; then status="compute-sanitizer found errors"; fi
   if [ "$status" = 0 ]; then
     printf '%-60s passed  %4d s\n' "$name" $((SECONDS - begin))
   else
@@ -45,13 +46,17 @@ processes cuda_low_latency_process_test
 processes cuda_peer_death_test
 processes cuda_low_latency_death_test
 if command -v compute-sanitizer > /dev/null; then
+  # It runs the kernels of a process one after the other, so ranks that wait for each other are processes.
   sanitizer() {
-    run "$1 $2 $3" env CUDA_DEVICE_MAX_CONNECTIONS=32 compute-sanitizer --tool "$1" --error-exitcode 9 "$programs/$2" "$3"
+    run "$1 $2 $3 (MPS)" scripts/cuda_mps.sh compute-sanitizer --target-processes all --tool "$1" --error-exitcode 9 \
+      "$programs/$2" "$3"
   }
-  sanitizer memcheck cuda_world_test --worlds=10
-  # It runs the kernels of a process one after the other, so only one rank of it may wait for others.
-  sanitizer memcheck cuda_low_latency_test "--gtest_filter=*Worlds/1"
-  sanitizer racecheck cuda_world_test --worlds=5
-  sanitizer racecheck cuda_low_latency_test "--gtest_filter=*Worlds/1"
+  for tool in memcheck racecheck; do
+    sanitizer "$tool" cuda_world_process_test --seed=23  # through the host, with ids, and cached
+    sanitizer "$tool" cuda_world_process_test --seed=94  # the same, expanded
+    sanitizer "$tool" cuda_world_process_test --seed=71  # a worst case
+    sanitizer "$tool" cuda_world_process_test --seed=68  # one that is expanded, and cached
+    sanitizer "$tool" cuda_low_latency_process_test "--gtest_filter=*/2"
+  done
 fi
 exit "$failed"
