@@ -17,6 +17,14 @@ __device__ inline bool block_is_last(std::uint32_t* blocks_ended) {
   return true;
 }
 
+/// The same of blocks whose stores are for this device, until thread_complete is called.
+__device__ inline bool block_is_last_here(std::uint32_t* blocks_ended) {
+  __syncthreads();
+  if (threadIdx.x != 0 || thread_add_here(blocks_ended, 1) + 1U != gridDim.x) return false;
+  *blocks_ended = 0;
+  return true;
+}
+
 /// REQUIRES: called by one thread, after block_is_last. Release: matches the acquire of the host's wait.
 __device__ inline void thread_complete(const Completion& completion) {
   __threadfence_system();

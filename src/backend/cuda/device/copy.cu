@@ -16,7 +16,7 @@ __global__ void __launch_bounds__(kThreads, 1) copy_kernel(const __grid_constant
   const std::int64_t count = args.row_bytes / static_cast<std::int64_t>(sizeof(T));
   const int pieces = static_cast<int>((count + kLoads * kWarpThreads - 1) / (kLoads * kWarpThreads));
   const CopyRows rows = args.rows_on_device != nullptr ? *args.rows_on_device : args.rows;
-  for (WarpItem item(rows.num_rows - rows.skip_count, pieces, kThreads); item.is_valid(); item.step()) {
+  for (WarpItem item(rows.num_rows - rows.skip_count, pieces); item.is_valid(); item.step()) {
     const std::int64_t row = item.token() < rows.skip_begin ? item.token() : item.token() + rows.skip_count;
     const auto* from = reinterpret_cast<const T*>(args.from + row * args.stride);
     auto* to = reinterpret_cast<T*>(args.to + row * args.row_bytes);

@@ -42,10 +42,10 @@ __device__ inline void thread_release_here(std::uint32_t* word, std::uint32_t va
   asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(word), "r"(value) : "memory");
 }
 
-/// Adds one, for threads of the same device, and gives what was there: acquires and releases.
-__device__ inline std::uint32_t thread_count_here(std::uint32_t* word) {
+/// Adds, for threads of the same device, and gives what was there: acquires and releases.
+__device__ inline std::uint32_t thread_add_here(std::uint32_t* word, std::uint32_t value) {
   std::uint32_t before;
-  asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;" : "=r"(before) : "l"(word) : "memory");
+  asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], %2;" : "=r"(before) : "l"(word), "r"(value) : "memory");
   return before;
 }
 

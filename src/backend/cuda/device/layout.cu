@@ -109,17 +109,18 @@ __global__ void __launch_bounds__(kLayoutTokens) count_kernel(const __grid_const
   }
   __syncthreads();
   block_add_totals(args, rank_counts, expert_counts);
-  const bool mine_is_last = block_is_last(args.completion.blocks_ended);
+  const bool mine_is_last = block_is_last_here(args.completion.blocks_ended);
   if (threadIdx.x == 0) is_last = mine_is_last;
   __syncthreads();
   if (!is_last) return;
   block_publish(args.scratch.rank_totals, args.num_ranks, args.counts.per_rank, args.num_tokens_per_rank);
   block_publish(args.scratch.expert_totals, args.num_experts, args.counts.per_expert, args.num_tokens_per_expert);
+  if (threadIdx.x == kLayoutTokens - 1) {  // the first threads have more to publish
+    *args.counts.bad_id = __ldcg(reinterpret_cast<const unsigned long long*>(args.scratch.bad_id));
+    *args.scratch.bad_id = 0;
+  }
   __syncthreads();
-  if (threadIdx.x != 0) return;
-  *args.counts.bad_id = __ldcg(reinterpret_cast<const unsigned long long*>(args.scratch.bad_id));
-  *args.scratch.bad_id = 0;
-  if (args.completion.flag != nullptr) thread_complete(args.completion);
+  if (threadIdx.x == 0 && args.completion.flag != nullptr) thread_complete(args.completion);
 }
 
 /// First rows of this block: the sum over the blocks before it.

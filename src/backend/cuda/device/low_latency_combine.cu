@@ -18,7 +18,7 @@ __device__ bool block_has_same_ids(const LowLatencyCombineArgs& args) {
   const plan::ExpertMap experts(args.num_experts, args.party.num_ranks);
   const std::int64_t rows = args.party.num_ranks * args.max_tokens;
   bool are_same = true;
-  for (std::int64_t i = threadIdx.x; i < args.num_tokens * args.num_topk; i += kCombineThreads) {
+  for (std::int64_t i = threadIdx.x; i < args.num_tokens * args.num_topk; i += block_threads()) {
     const Place place = args.places[i];
     const int expert =
         place.owner < 0 ? place.packed_row : experts.begin(place.owner) + static_cast<int>(place.row / rows);
@@ -28,13 +28,14 @@ __device__ bool block_has_same_ids(const LowLatencyCombineArgs& args) {
 }
 
 /// All threads of the block that announces.
-__device__ void block_announce_combine(const LowLatencyCombineArgs& args, const BlockState& block) {
+__device__ void block_announce_combine(const LowLatencyCombineArgs& args, BlockState& block,
+                                       std::uint64_t handle_epoch) {
   Record record{};
   record.offset = args.offset;
   record.num_tokens = args.num_tokens;
   record.hidden = args.hidden;
   record.max_tokens = args.max_tokens;
-  record.handle_epoch = *args.handle_epoch;
+  record.handle_epoch = handle_epoch;
   record.kind = OperationKind::kCombine;
   record.num_topk = args.num_topk;
   record.num_experts = args.num_experts;
@@ -50,15 +51,19 @@ __device__ void block_announce_combine(const LowLatencyCombineArgs& args, const 
 template <typename Rows>
 __device__ void block_send(const LowLatencyCombineArgs& args, BlockState& block, int* ends) {
   if (args.is_staged != 0) {
-    if (args.is_captured == 0 || block_await_parcel(args.party, block, args.parcel)) Rows::stage(args, ends);
+    if (args.is_captured != 0) {
+      block_await_parcel(args.party, block, *reinterpret_cast<const ParcelHeader*>(args.parcel), 0);
+    }
+    if (args.is_captured == 0 || !block_fails(args.party, block)) Rows::stage(args, ends);
     if (!block_ends_last(&thread_own(args.party).send_ended, block)) return;
     if (thread_look(&thread_own(args.party).broken) != 0) return;
     if (threadIdx.x == 0) thread_stamp_parcel(block, args.parcel);
   } else if (blockIdx.x != 0) {
     return;  // x is there already
   }
+  const std::uint64_t handle_epoch = *args.handle_epoch;  // is on its way meanwhile
   block_await_slot(args.party, block, 0);
-  if (!block_fails(args.party, block)) block_announce_combine(args, block);
+  if (!block_fails(args.party, block)) block_announce_combine(args, block, handle_epoch);
 }
 
 template <typename Rows>
@@ -66,7 +71,8 @@ __device__ void block_receive(const LowLatencyCombineArgs& args, BlockState& blo
   __shared__ Record records[kMaxRanks];
   __shared__ Contributions contributions;
   const bool is_last = blockIdx.x + 1 == gridDim.x;
-  if (is_last && args.party.notes_progress && threadIdx.x / kWarpThreads == kCombineThreads / kWarpThreads - 1) {
+  if (is_last && args.party.notes_progress &&
+      static_cast<int>(threadIdx.x) / kWarpThreads == block_threads() / kWarpThreads - 1) {
     warp_note_progress(args.party, block);
   }
   if (!block_await_records(args.party, block, records)) return;
@@ -160,9 +166,11 @@ cudaError_t launch_low_latency_combine(const LowLatencyCombineArgs& args, int nu
   const std::size_t table = args.is_staged != 0 ? sizeof(int) * static_cast<std::size_t>(args.num_local) : 0;
   const bool does_little = args.party.phases == Phases::kSend && args.is_staged == 0;
   const std::int64_t accesses = (args.hidden * 2 + kWarpThreads * 16 - 1) / (kWarpThreads * 16) * args.num_tokens;
-  const std::int64_t useful =
-      args.is_staged != 0 ? num_sms : (accesses * kWarpThreads + kCombineThreads - 1) / kCombineThreads;
-  const auto grid = static_cast<unsigned>(does_little ? 1 : std::clamp<std::int64_t>(useful, 1, num_sms));
+  GridShape shape(does_little ? 1 : accesses, num_sms, kCombineThreads);
+  if (args.is_staged != 0) {
+    shape.blocks = num_sms;
+    shape.threads = kCombineThreads;
+  }
   cudaError_t error = cudaSuccess;
   const auto run = [&](auto kernel, int elements) {
     constexpr std::size_t kWithoutAsking = 48 * 1024 - 4096;
@@ -170,7 +178,8 @@ cudaError_t launch_low_latency_combine(const LowLatencyCombineArgs& args, int nu
       error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(table));
       if (error != cudaSuccess) return;
     }
-    kernel<<<grid, kCombineThreads, table, stream>>>(args, rounds_for(args, elements, num_sms));
+    kernel<<<static_cast<unsigned>(shape.blocks), static_cast<unsigned>(shape.threads), table, stream>>>(
+        args, rounds_for(args, elements, num_sms));
   };
   if (args.use_logfmt != 0) {
     if (std::min(bytes, staged_bytes) == 16) {

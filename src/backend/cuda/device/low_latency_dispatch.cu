@@ -15,7 +15,7 @@ constexpr std::size_t kDefaultTable = 32 * 1024;
 constexpr std::size_t kMostTable = 200 * 1024;
 
 /// All threads of the last block: everything is staged.
-__device__ void block_announce_dispatch(const LowLatencyDispatchArgs& args, const BlockState& block) {
+__device__ void block_announce_dispatch(const LowLatencyDispatchArgs& args, BlockState& block) {
   OwnState& own = thread_own(args.party);
   Record record{};
   record.offset = static_cast<std::uint64_t>(args.parcel - args.party.windows[args.party.rank]);
@@ -37,12 +37,16 @@ __device__ void block_announce_dispatch(const LowLatencyDispatchArgs& args, cons
 }
 
 template <typename T, bool kCasts>
-__device__ void block_send(const LowLatencyDispatchArgs& args, BlockState& block, int* table, int table_ints) {
+__device__ void block_send(const LowLatencyDispatchArgs& args, BlockState& block, const ParcelHeader& staged,
+                           const LaneSelection& selection, int* table, const CountPlan& plan, CountFindings& found) {
+  // One block counts, the others stage.
   const int others = static_cast<int>(gridDim.x) - 1;
-  const bool is_free = args.is_captured == 0 || block_await_parcel(args.party, block, args.parcel);
-  if (is_free && blockIdx.x == 0) block_count(args, block, table, table_ints);
-  if (is_free && (blockIdx.x != 0 || others == 0)) {
-    block_stage_rows<T, kCasts>(args, max(static_cast<int>(blockIdx.x) - 1, 0), max(others, 1));
+  if (blockIdx.x == 0) block_count(args, block, staged, selection, table, plan, found);
+  if (blockIdx.x != 0 || others == 0) {
+    if (args.is_captured != 0) block_await_parcel(args.party, block, staged, 0);
+    if (args.is_captured == 0 || !block_fails(args.party, block)) {
+      block_stage_rows<T, kCasts>(args, max(static_cast<int>(blockIdx.x) - 1, 0), max(others, 1));
+    }
   }
   if (!block_ends_last(&thread_own(args.party).send_ended, block)) return;
   if (thread_look(&thread_own(args.party).broken) == 0) block_announce_dispatch(args, block);
@@ -52,6 +56,7 @@ template <typename T>
 __device__ void block_receive(const LowLatencyDispatchArgs& args, BlockState& block, int* table) {
   __shared__ Record records[kMaxRanks];
   __shared__ Sources sources;
+  if (threadIdx.x == 0) sources.most_tokens = 0;
   if (!block_await_records(args.party, block, records)) return;
   const plan::ExpertMap experts(args.num_experts, args.party.num_ranks);
   // One block says where this rank's own rows are, the others fetch.
@@ -61,7 +66,7 @@ __device__ void block_receive(const LowLatencyDispatchArgs& args, BlockState& bl
     grid_fetch<T>(args, experts, sources, table, max(static_cast<int>(blockIdx.x) - 1, 0), max(others, 1));
   }
   if (blockIdx.x != 0) return;
-  if (args.party.notes_progress && threadIdx.x / kWarpThreads == kDispatchThreads / kWarpThreads - 1) {
+  if (args.party.notes_progress && static_cast<int>(threadIdx.x) / kWarpThreads == block_threads() / kWarpThreads - 1) {
     warp_note_progress(args.party, block);
   }
   block_place(args, block, experts, table);
@@ -71,9 +76,9 @@ __device__ void block_receive(const LowLatencyDispatchArgs& args, BlockState& bl
 __device__ void block_clear_results(const LowLatencyDispatchArgs& args) {
   const int num_local = plan::ExpertMap(args.num_experts, args.party.num_ranks).count(args.party.rank);
   const auto begin = static_cast<int>(threadIdx.x);
-  for (int i = begin; i < num_local; i += kDispatchThreads) args.count[i] = 0;
-  for (int i = begin; i < num_local * args.party.num_ranks; i += kDispatchThreads) args.layout_range[i] = 0;
-  for (std::int64_t i = begin; i < args.num_tokens * args.num_topk; i += kDispatchThreads) {
+  for (int i = begin; i < num_local; i += block_threads()) args.count[i] = 0;
+  for (int i = begin; i < num_local * args.party.num_ranks; i += block_threads()) args.layout_range[i] = 0;
+  for (std::int64_t i = begin; i < args.num_tokens * args.num_topk; i += block_threads()) {
     args.places[i] = {-1, Place::kUnknown, 0};
   }
 }
@@ -81,39 +86,43 @@ __device__ void block_clear_results(const LowLatencyDispatchArgs& args) {
 /// T is how a staged row is read, U how x is.
 template <typename T, typename U, bool kCasts>
 __global__ void __launch_bounds__(kDispatchThreads, 1)
-    dispatch_kernel(const __grid_constant__ LowLatencyDispatchArgs args, int table_ints) {
+    dispatch_kernel(const __grid_constant__ LowLatencyDispatchArgs args, const CountPlan plan) {
   extern __shared__ int table[];
   __shared__ BlockState block;
+  __shared__ CountFindings found;
   const Party& party = args.party;
+  // What needs nothing from block_begin is on its way meanwhile.
+  const ParcelHeader staged = *reinterpret_cast<const ParcelHeader*>(args.parcel);
+  LaneSelection selection{-1, -1, 0};
+  if (blockIdx.x == 0 && thread_sends(party)) selection = block_prepare_count(args, plan, table, found);
   block_begin(party, block);
   if (block.is_broken) {
     if (threadIdx.x == 0) thread_report(party, block, FailureKind::kBroken, party.rank);
   } else {
-    if (thread_sends(party)) block_send<U, kCasts>(args, block, table, table_ints);
-    __syncthreads();
-    if (thread_receives(party) && block.failure == BlockState::kNoFailure) {
-      if (threadIdx.x == 0 && thread_sends(party)) block.deadline = thread_clock_ns() + party.timeout_ns;
-      block_receive<T>(args, block, table);
+    if (thread_sends(party)) {
+      block_send<U, kCasts>(args, block, staged, selection, table, plan, found);
+      if (threadIdx.x == 0) block.deadline = thread_clock_ns() + party.timeout_ns;
     }
+    __syncthreads();
+    if (thread_receives(party) && block.failure == BlockState::kNoFailure) block_receive<T>(args, block, table);
   }
   if (!block_ends_last(&thread_own(party).receive_ended, block)) return;
   if (thread_receives(party) && !block.is_broken) block_check_standing(party, block);
   if (thread_receives(party) && !block.is_broken) block_announce_read(party, block);
-  if (thread_receives(party) && thread_has_failed(party, block)) block_clear_results(args);
+  if (thread_receives(party) && block.has_failed) block_clear_results(args);
   block_finish(party, block, args.completion);
 }
 
-/// One that counts, and as many as find something to fetch if the others have as many tokens, or more.
-int blocks_for(const LowLatencyDispatchArgs& args, int num_sms) {
+/// One block counts. The others are for what there is to fetch if the other ranks have as many tokens, or more.
+GridShape shape_for(const LowLatencyDispatchArgs& args, int num_sms) {
   constexpr std::int64_t kLikelyShare = 4;  // of the tokens that another rank may have
   constexpr std::int64_t kPieceBytes = kFetchLoads * kWarpThreads * 16;
   const ParcelLayout parcel(0, args.hidden, args.cast, args.num_topk);
   const std::int64_t pieces = (parcel.row_bytes() + kPieceBytes - 1) / kPieceBytes + 1;
   const std::int64_t tokens = std::max(args.num_tokens, args.max_tokens / kLikelyShare);
-  const std::int64_t warps = tokens * args.party.num_ranks * pieces;
-  constexpr std::int64_t kWarps = kDispatchThreads / kWarpThreads;
-  return static_cast<int>(
-      std::min<std::int64_t>(num_sms, 1 + std::max<std::int64_t>(1, (warps + kWarps - 1) / kWarps)));
+  GridShape shape(tokens * args.party.num_ranks * pieces, num_sms - 1, kDispatchThreads);
+  shape.blocks = std::min(shape.blocks + 1, num_sms);
+  return shape;
 }
 
 template <typename T, typename U, bool kCasts>
@@ -126,8 +135,10 @@ cudaError_t launch(const LowLatencyDispatchArgs& args, int num_sms, cudaStream_t
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
     if (error != cudaSuccess) return error;
   }
-  kernel<<<static_cast<unsigned>(blocks_for(args, num_sms)), kDispatchThreads, bytes, stream>>>(
-      args, static_cast<int>(bytes / sizeof(int)));
+  const GridShape shape = shape_for(args, num_sms);
+  const CountPlan plan(args.num_tokens * args.num_topk, args.num_experts, shape.threads,
+                       static_cast<int>(bytes / sizeof(int)));
+  kernel<<<static_cast<unsigned>(shape.blocks), static_cast<unsigned>(shape.threads), bytes, stream>>>(args, plan);
   return cudaGetLastError();
 }
 

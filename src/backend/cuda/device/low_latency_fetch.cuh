@@ -12,41 +12,61 @@ inline constexpr int kFetchLoads = 4;  ///< accesses of a lane in a piece of a r
 
 /// What a block knows of the ranks' rows. Lies in shared memory.
 struct Sources {
-  const std::byte* parcels[kMaxRanks];
+  const std::byte* rows[kMaxRanks];
+  const std::byte* scales[kMaxRanks];
+  const RouteEntry* routes[kMaxRanks];
   int num_tokens[kMaxRanks];  ///< 0 if the rank takes no part
   int most_tokens;
 };
 
-/// All threads. `begins` is [L, R]: the first row of each source among an expert's. The last block fills in the results
-/// that say so.
+/// Calls body(rank, selections of `expert` by that rank) for each rank. They are read some at a time, as what body
+/// stores could be one of them for all that the compiler knows.
+template <typename Body>
+__device__ void thread_for_each_count(const Party& party, const BlockState& block, int expert, const Body& body) {
+  constexpr int kLoads = 8;
+  const Slot slot(party, block.epoch);
+  for (int first = 0; first < party.num_ranks; first += kLoads) {
+    int said[kLoads];  // old if the rank is masked
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) {
+      said[i] = slot.counts(min(first + i, party.num_ranks - 1), party.rank)[expert];
+    }
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) {
+      const int rank = first + i;
+      if (rank < party.num_ranks) body(rank, thread_is_masked(block, rank) ? 0 : said[i]);
+    }
+  }
+}
+
+/// All threads, with sources.most_tokens 0. `begins` is [L, R]: the first row of each source among an expert's. The
+/// last block fills in the results that say so.
 __device__ inline void block_plan_fetch(const LowLatencyDispatchArgs& args, const BlockState& block,
                                         const plan::ExpertMap& experts, const Record* records, Sources& sources,
                                         int* begins) {
   const Party& party = args.party;
-  const Slot slot(party, block.epoch);
   const int num_ranks = party.num_ranks;
-  const int first_expert = experts.begin(party.rank);
-  if (threadIdx.x == 0) sources.most_tokens = 0;
-  __syncthreads();
   if (const int rank = static_cast<int>(threadIdx.x); rank < num_ranks) {
     const bool takes_part = !thread_is_masked(block, rank);
-    sources.parcels[rank] = takes_part ? party.windows[rank] + records[rank].offset : nullptr;
-    sources.num_tokens[rank] = takes_part ? static_cast<int>(records[rank].num_tokens) : 0;
-    atomicMax(&sources.most_tokens, sources.num_tokens[rank]);
+    const std::int64_t num_tokens = takes_part ? records[rank].num_tokens : 0;
+    const std::byte* const base = party.windows[rank] + (takes_part ? records[rank].offset : 0);
+    const ParcelLayout parcel(num_tokens, args.hidden, args.cast, args.num_topk);
+    sources.rows[rank] = base + parcel.row(0);
+    sources.scales[rank] = base + parcel.scales(0);
+    sources.routes[rank] = reinterpret_cast<const RouteEntry*>(base + parcel.routes(0));
+    sources.num_tokens[rank] = static_cast<int>(num_tokens);
+    atomicMax(&sources.most_tokens, static_cast<int>(num_tokens));
   }
   const bool is_last = blockIdx.x + 1 == gridDim.x;
-  for (int local = static_cast<int>(threadIdx.x); local < experts.count(party.rank); local += kDispatchThreads) {
+  // By the last threads: the first ones are at work.
+  for (int local = block_threads() - 1 - static_cast<int>(threadIdx.x); local < experts.count(party.rank);
+       local += block_threads()) {
     int begin = 0;
-#pragma unroll 8
-    for (int rank = 0; rank < num_ranks; ++rank) {
-      const int said = slot.counts(rank, party.rank)[first_expert + local];  // old if the rank is masked
-      const int count = thread_is_masked(block, rank) ? 0 : said;
+    thread_for_each_count(party, block, experts.begin(party.rank) + local, [&](int rank, int count) {
       begins[local * num_ranks + rank] = begin;
-      if (is_last) {
-        args.layout_range[local * num_ranks + rank] = static_cast<std::int64_t>(begin) << 32U | count;
-      }
+      if (is_last) args.layout_range[local * num_ranks + rank] = static_cast<std::int64_t>(begin) << 32U | count;
       begin += count;
-    }
+    });
     if (!is_last) continue;
     args.count[local] = begin;
     if (args.statistics != nullptr) atomicAdd(&args.statistics[local], begin);
@@ -58,18 +78,15 @@ __device__ inline void block_plan_fetch(const LowLatencyDispatchArgs& args, cons
 __device__ inline void block_place(const LowLatencyDispatchArgs& args, const BlockState& block,
                                    const plan::ExpertMap& experts, int* table) {
   const Party& party = args.party;
-  const Slot slot(party, block.epoch);
   int* const before = table;                     // of this rank's rows, for each expert
   int* const packed = table + args.num_experts;  // all rows, then where they begin among those of their owner
   __syncthreads();
-  for (int expert = static_cast<int>(threadIdx.x); expert < args.num_experts; expert += kDispatchThreads) {
+  for (int expert = static_cast<int>(threadIdx.x); expert < args.num_experts; expert += block_threads()) {
     int sum = 0;
-#pragma unroll 8
-    for (int rank = 0; rank < party.num_ranks; ++rank) {
-      const int said = slot.counts(rank, party.rank)[expert];  // old if the rank is masked
+    thread_for_each_count(party, block, expert, [&](int rank, int count) {
       if (rank == party.rank) before[expert] = sum;
-      sum += thread_is_masked(block, rank) ? 0 : said;
-    }
+      sum += count;
+    });
     packed[expert] = sum;
   }
   __syncthreads();
@@ -84,7 +101,7 @@ __device__ inline void block_place(const LowLatencyDispatchArgs& args, const Blo
   __syncthreads();
   const ParcelLayout parcel(args.num_tokens, args.hidden, args.cast, args.num_topk);
   const auto* routes = reinterpret_cast<const RouteEntry*>(args.parcel + parcel.routes(0));
-  for (std::int64_t i = threadIdx.x; i < args.num_tokens * args.num_topk; i += kDispatchThreads) {
+  for (std::int64_t i = threadIdx.x; i < args.num_tokens * args.num_topk; i += block_threads()) {
     const RouteEntry route = routes[i];
     Place place{-1, route.expert, 0};
     const int owner = route.expert < 0 ? -1 : experts.owner(route.expert);
@@ -148,12 +165,21 @@ __device__ inline void warp_fetch_extras(const LowLatencyDispatchArgs& args, con
   const int lane = static_cast<int>(threadIdx.x % kWarpThreads);
   const std::int64_t places = args.party.num_ranks * args.max_tokens;
   if ((to.mask >> lane & 1U) != 0) args.src_info[to.expert * places + to.row] = static_cast<std::int32_t>(token);
-  for (int first = 0; first < num_words; first += kWarpThreads) {
-    const int word = first + lane;
-    const bool is_word = word < num_words;
-    const std::uint32_t scale = is_word ? reinterpret_cast<const std::uint32_t*>(scales)[word] : 0;
+  constexpr int kLoads = 2;
+  for (int first = 0; first < num_words; first += kLoads * kWarpThreads) {
+    std::uint32_t words[kLoads];
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) {
+      const int word = first + i * kWarpThreads + lane;
+      if (word < num_words) words[i] = reinterpret_cast<const std::uint32_t*>(scales)[word];
+    }
     warp_for_each(to, [&](int expert, int index) {
-      if (is_word) args.scales[(static_cast<std::int64_t>(expert) * num_words + word) * places + index] = scale;
+#pragma unroll
+      for (int i = 0; i < kLoads; ++i) {
+        const int word = first + i * kWarpThreads + lane;
+        if (word < num_words)
+          args.scales[(static_cast<std::int64_t>(expert) * num_words + word) * places + index] = words[i];
+      }
     });
   }
 }
@@ -161,24 +187,24 @@ __device__ inline void warp_fetch_extras(const LowLatencyDispatchArgs& args, con
 /// One piece of work of a warp.
 struct FetchItem {
   int source;
-  int token;
+  int token;         ///< -1: none
   RouteEntry route;  ///< of this lane's column
 };
 
-/// Looks up the piece of work that `item` stands for; without one the routes are none.
+/// Looks up the piece of work that `item` stands for.
 __device__ inline FetchItem thread_find_item(const LowLatencyDispatchArgs& args, const Sources& sources,
                                              const WarpItem& item) {
-  FetchItem found{0, 0, {-1, 0}};
+  FetchItem found{0, -1, {-1, 0}};
   if (!item.is_valid()) return found;
   const auto which = static_cast<unsigned>(item.token());
-  const auto most = static_cast<unsigned>(sources.most_tokens);
-  found.source = static_cast<int>(which / most);
-  found.token = static_cast<int>(which % most);
-  const int num_tokens = sources.num_tokens[found.source];
+  const auto num_ranks = static_cast<unsigned>(args.party.num_ranks);
+  found.source = static_cast<int>(which % num_ranks);
+  const auto token = static_cast<int>(which / num_ranks);
+  if (token >= sources.num_tokens[found.source]) return found;
+  found.token = token;
   const int lane = static_cast<int>(threadIdx.x % kWarpThreads);
-  if (found.token >= num_tokens || lane >= args.num_topk) return found;
-  const ParcelLayout parcel(num_tokens, args.hidden, args.cast, args.num_topk);
-  found.route = reinterpret_cast<const RouteEntry*>(sources.parcels[found.source] + parcel.routes(found.token))[lane];
+  if (lane >= args.num_topk) return found;
+  found.route = sources.routes[found.source][static_cast<std::int64_t>(token) * args.num_topk + lane];
   return found;
 }
 
@@ -190,27 +216,30 @@ __device__ void grid_fetch(const LowLatencyDispatchArgs& args, const plan::Exper
   const ParcelLayout model(0, args.hidden, args.cast, args.num_topk);
   const std::int64_t piece_bytes = kFetchLoads * kWarpThreads * static_cast<std::int64_t>(sizeof(T));
   const int pieces = static_cast<int>((model.row_bytes() + piece_bytes - 1) / piece_bytes);
+  const std::int64_t row_pitch = model.row(1) - model.row(0);
+  const auto num_words = static_cast<int>(model.scale_words());
   const int lane = static_cast<int>(threadIdx.x % kWarpThreads);
   const std::int64_t tokens = static_cast<std::int64_t>(sources.most_tokens) * args.party.num_ranks;
-  WarpItem item(tokens, pieces + 1, kDispatchThreads, block, num_blocks);
+  WarpItem item(tokens, pieces + 1, block, num_blocks);
   FetchItem next = thread_find_item(args, sources, item);
   for (; item.is_valid(); item.step()) {
     const FetchItem now = next;
     next = thread_find_item(args, sources, item.next());
-    if (now.token >= sources.num_tokens[now.source]) continue;
-    const ParcelLayout parcel(sources.num_tokens[now.source], args.hidden, args.cast, args.num_topk);
-    const std::byte* const base = sources.parcels[now.source];
+    if (now.token < 0) continue;
     RouteEntry route = now.route;
     for (int first = 0;;) {
       const LaneDestination to = warp_find_destinations(args, experts, route, now.source, begins);
       if (to.mask != 0 && item.piece() < pieces) {
-        warp_fetch_piece<T>(args, base + parcel.row(now.token), parcel.row_bytes(), to, item.piece());
+        warp_fetch_piece<T>(args, sources.rows[now.source] + now.token * row_pitch, model.row_bytes(), to,
+                            item.piece());
       } else if (to.mask != 0) {
-        warp_fetch_extras(args, base + parcel.scales(now.token), static_cast<int>(parcel.scale_words()), to, now.token);
+        warp_fetch_extras(args, sources.scales[now.source] + std::int64_t{4} * now.token * num_words, num_words, to,
+                          now.token);
       }
       first += kWarpThreads;
       if (first >= args.num_topk) break;
-      const auto* routes = reinterpret_cast<const RouteEntry*>(base + parcel.routes(now.token));
+      const RouteEntry* const routes =
+          sources.routes[now.source] + static_cast<std::int64_t>(now.token) * args.num_topk;
       route = first + lane < args.num_topk ? routes[first + lane] : RouteEntry{-1, 0};
     }
   }

@@ -174,7 +174,7 @@ struct LogFmtRows {
     const UsedRows used(args, ends);
     const LogFmtLayout layout(args.hidden);
     const int pieces = (layout.num_units() + kLogFmtUnits - 1) / kLogFmtUnits;
-    for (WarpItem item(used.count(), pieces, kCombineThreads); item.is_valid(); item.step()) {
+    for (WarpItem item(used.count(), pieces); item.is_valid(); item.step()) {
       const auto packed = static_cast<int>(item.token());
       warp_stage_units<T>(layout, static_cast<int>(args.hidden), item.piece() * kLogFmtUnits, used.row(packed),
                           args.parcel + ParcelHeader::kBytes + packed * args.row_bytes);
@@ -187,7 +187,7 @@ struct LogFmtRows {
     const LogFmtLayout layout(args.hidden);
     const auto hidden = static_cast<int>(args.hidden);
     const int lane = static_cast<int>(threadIdx.x % kWarpThreads);
-    WarpItem item(args.num_tokens, layout.num_units(), kCombineThreads);
+    WarpItem item(args.num_tokens, layout.num_units());
     LaneRow mine{nullptr, 0.0F};
     if (item.is_valid()) mine = thread_find_row(args, block, contributions, item.token(), lane);
     for (; item.is_valid(); item.step()) {

@@ -53,7 +53,7 @@ __device__ void grid_stage(const LowLatencyCombineArgs& args, int* ends) {
   const UsedRows used(args, ends);
   const std::int64_t count = args.row_bytes / static_cast<std::int64_t>(sizeof(T));
   const int pieces = static_cast<int>((count + kCombineLoads * kWarpThreads - 1) / (kCombineLoads * kWarpThreads));
-  for (WarpItem item(used.count(), pieces, kCombineThreads); item.is_valid(); item.step()) {
+  for (WarpItem item(used.count(), pieces); item.is_valid(); item.step()) {
     const auto packed = static_cast<int>(item.token());
     const auto* from = reinterpret_cast<const T*>(used.row(packed));
     auto* to = reinterpret_cast<T*>(args.parcel + ParcelHeader::kBytes + packed * args.row_bytes);
@@ -120,7 +120,7 @@ __device__ void grid_reduce(const LowLatencyCombineArgs& args, const BlockState&
   const int count = static_cast<int>(args.hidden / Sums<Bfloat16, T>::kElements);
   const int pieces = (count + rounds * kWarpThreads - 1) / (rounds * kWarpThreads);
   const int lane = static_cast<int>(threadIdx.x % kWarpThreads);
-  WarpItem item(args.num_tokens, pieces, kCombineThreads);
+  WarpItem item(args.num_tokens, pieces);
   LaneRow mine{nullptr, 0.0F};
   if (item.is_valid()) mine = thread_find_row(args, block, contributions, item.token(), lane);
   for (; item.is_valid(); item.step()) {

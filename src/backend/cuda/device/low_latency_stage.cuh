@@ -1,6 +1,8 @@
 // The first half of a low-latency dispatch: rows are cast and staged, ids are counted.
 #pragma once
 
+#include <algorithm>
+
 #include "backend/cuda/device/channels.cuh"
 #include "backend/cuda/device/float8.cuh"
 #include "backend/cuda/device/ids.cuh"
@@ -84,7 +86,7 @@ __device__ void block_stage_rows(const LowLatencyDispatchArgs& args, int block, 
   const std::int64_t piece_elements =
       kCasts ? kPieceChannels : kStageLoads * kWarpThreads * static_cast<std::int64_t>(sizeof(T)) / 2;
   const int pieces = static_cast<int>((args.hidden + piece_elements - 1) / piece_elements);
-  for (WarpItem item(args.num_tokens, pieces, kDispatchThreads, block, num_blocks); item.is_valid(); item.step()) {
+  for (WarpItem item(args.num_tokens, pieces, block, num_blocks); item.is_valid(); item.step()) {
     if constexpr (kCasts) {
       warp_cast_piece<T>(args, parcel, item.token(), item.piece());
     } else {
@@ -93,109 +95,165 @@ __device__ void block_stage_rows(const LowLatencyDispatchArgs& args, int block, 
   }
 }
 
-/// How the warps of one block share out [N, K] selections in their order, each a run of them, and count them.
-struct SelectionShare {
-  int begin;
-  int end;
+/// How the warps of one block share out [N, K] selections in their order, each a run of them. Found by the host.
+struct CountPlan {
+  int num_selections;
   int num_warps;  ///< that have a share
+  int each;       ///< selections of a share
   int row_ints;   ///< from warp to warp in the table of counts; odd, so that a column's entries are in different banks
-  int* counts;    ///< [E], of this warp's share
 
-  __device__ SelectionShare(int count, int num_experts, int* table, int table_ints) {
-    row_ints = num_experts | 1;
-    const auto warp = static_cast<int>(threadIdx.x) / kWarpThreads;
-    const int chunks = (count + kWarpThreads - 1) / kWarpThreads;
-    num_warps = max(1, min(min(kDispatchThreads / kWarpThreads, chunks), table_ints / row_ints));
-    const int each = (chunks + num_warps - 1) / num_warps * kWarpThreads;
-    begin = warp < num_warps ? warp * each : count;
-    end = min(begin + each, count);
-    counts = table + warp * row_ints;
+  /// `table_ints`: at least 2 (E + 1).
+  CountPlan(std::int64_t selections, int num_experts, int threads, int table_ints)
+      : num_selections(static_cast<int>(selections)), row_ints(num_experts | 1) {
+    const int chunks = (num_selections + kWarpThreads - 1) / kWarpThreads;
+    num_warps = std::max(1, std::min({threads / kWarpThreads, chunks, table_ints / row_ints - 1}));
+    each = (chunks + num_warps - 1) / num_warps * kWarpThreads;
   }
 };
 
-/// Calls body(index, id, the lanes with the same id) for each of a warp's selections of an expert, 32 at a time, all
-/// lanes together; `id` is -1 where there is none.
+/// A warp's share.
+struct SelectionShare {
+  int begin;
+  int end;
+  int* counts;  ///< [E], of this share
+  int* totals;  ///< [E], of all shares
+
+  __device__ SelectionShare(const CountPlan& plan, int* table) {
+    const auto warp = static_cast<int>(threadIdx.x) / kWarpThreads;
+    begin = warp < plan.num_warps ? warp * plan.each : plan.num_selections;
+    end = min(begin + plan.each, plan.num_selections);
+    counts = table + warp * plan.row_ints;
+    totals = table + plan.num_warps * plan.row_ints;
+  }
+};
+
+/// A selection of a lane.
+struct LaneSelection {
+  int index;      ///< in [N, K]
+  int id;         ///< -1: none
+  unsigned same;  ///< lanes with the same id
+};
+
+/// The selections of a share from `first` on, one to a lane.
+__device__ inline LaneSelection warp_read_selections(const LowLatencyDispatchArgs& args, const SelectionShare& share,
+                                                     int first) {
+  const int index = first + static_cast<int>(threadIdx.x % kWarpThreads);
+  const int id = index < share.end ? thread_read_id(args.topk_idx, args.id_bytes, index) : -1;
+  return {index, id, __match_any_sync(0xFFFFFFFFU, id)};
+}
+
+/// Calls body(selection) for each of a warp's, 32 at a time, all lanes together. `last` are those that were read last,
+/// and need not be read again: if there are few there are no others.
 template <typename Body>
 __device__ void warp_for_each_selection(const LowLatencyDispatchArgs& args, const SelectionShare& share,
-                                        const Body& body) {
+                                        LaneSelection& last, const Body& body) {
   for (int first = share.begin; first < share.end; first += kWarpThreads) {
-    const int index = first + static_cast<int>(threadIdx.x % kWarpThreads);
-    const int id = index < share.end ? thread_read_id(args.topk_idx, args.id_bytes, index) : -1;
-    body(index, id, __match_any_sync(0xFFFFFFFFU, id));
+    if (first + static_cast<int>(threadIdx.x % kWarpThreads) != last.index) {
+      last = warp_read_selections(args, share, first);
+    }
+    body(last);
     __syncwarp();
   }
 }
 
-/// Turns the counts of the warps into what comes before each warp, and tells every rank the sums. A warp takes an
-/// expert, a lane a warp's count.
-__device__ inline void block_sum_counts(const LowLatencyDispatchArgs& args, const BlockState& block,
-                                        const SelectionShare& share, int* table, int* crowded) {
-  const Slot slot(args.party, block.epoch);
+/// Turns the counts of the warps into what comes before each warp. A warp takes an expert, a lane a warp's count.
+__device__ inline void block_sum_shares(const LowLatencyDispatchArgs& args, const CountPlan& plan,
+                                        const SelectionShare& share, int* table) {
   const int lane = static_cast<int>(threadIdx.x % kWarpThreads);
   for (int expert = static_cast<int>(threadIdx.x) / kWarpThreads; expert < args.num_experts;
-       expert += kDispatchThreads / kWarpThreads) {
-    int* const count = table + lane * share.row_ints + expert;
-    const int own = lane < share.num_warps ? *count : 0;
+       expert += block_threads() / kWarpThreads) {
+    int* const count = table + lane * plan.row_ints + expert;
+    const int own = lane < plan.num_warps ? *count : 0;
     int sum = own;
 #pragma unroll
     for (int distance = 1; distance < kWarpThreads; distance *= 2) {
       const int below = __shfl_up_sync(0xFFFFFFFFU, sum, distance);
       if (lane >= distance) sum += below;
     }
-    if (lane < share.num_warps) *count = sum - own;
-    const int all = __shfl_sync(0xFFFFFFFFU, sum, kWarpThreads - 1);
-    for (int rank = lane; rank < args.party.num_ranks; rank += kWarpThreads) {
-      slot.counts(args.party.rank, rank)[expert] = all;
-    }
-    if (lane == 0 && all > args.max_tokens) atomicMin(crowded, expert);
+    if (lane < plan.num_warps) *count = sum - own;
+    if (lane == kWarpThreads - 1) share.totals[expert] = sum;
   }
 }
 
-/// One block counts the selections and says where each row will lie among its rank's rows for its expert. `table` has
-/// room for `table_ints`, at least E + 1.
-__device__ inline void block_count(const LowLatencyDispatchArgs& args, BlockState& block, int* table, int table_ints) {
-  __shared__ int first_bad;
-  __shared__ int crowded;
-  constexpr int kNone = 0x7FFFFFFF;
-  const SelectionShare share(static_cast<int>(args.num_tokens) * args.num_topk, args.num_experts, table, table_ints);
-  const int lane = static_cast<int>(threadIdx.x % kWarpThreads);
-  block_await_slot(args.party, block, kDispatchThreads - kMaxRanks);  // whose warps have the least to count
-  for (int i = static_cast<int>(threadIdx.x); i < share.num_warps * share.row_ints; i += kDispatchThreads) table[i] = 0;
-  if (threadIdx.x == 0) {
-    first_bad = kNone;
-    crowded = args.num_experts;
+/// The same, and tells every rank the sums.
+__device__ inline void block_sum_counts(const LowLatencyDispatchArgs& args, const BlockState& block,
+                                        const CountPlan& plan, const SelectionShare& share, int* table, int* crowded) {
+  const auto begin = static_cast<int>(threadIdx.x);
+  if (plan.num_warps > 1) {
+    block_sum_shares(args, plan, share, table);
+  } else {
+    for (int expert = begin; expert < args.num_experts; expert += block_threads()) {
+      share.totals[expert] = table[expert];
+      table[expert] = 0;
+    }
   }
   __syncthreads();
-  warp_for_each_selection(args, share, [&](int index, int id, unsigned same) {
-    if (id >= 0 && id < args.num_experts) {
-      if (lane == __ffs(static_cast<int>(same)) - 1) share.counts[id] += __popc(same);
-    } else if (id != -1) {
-      atomicMin(&first_bad, index);
+  const Slot slot(args.party, block.epoch);
+  for (int rank = begin / kWarpThreads; rank < args.party.num_ranks; rank += block_threads() / kWarpThreads) {
+    for (int expert = begin % kWarpThreads; expert < args.num_experts; expert += kWarpThreads) {
+      slot.counts(args.party.rank, rank)[expert] = share.totals[expert];
+    }
+  }
+  for (int expert = begin; expert < args.num_experts; expert += block_threads()) {
+    if (share.totals[expert] > args.max_tokens) atomicMin(crowded, expert);
+  }
+}
+
+/// What the block that counts finds. Lies in shared memory.
+struct CountFindings {
+  int first_bad;  ///< place of an id that is not allowed
+  int crowded;    ///< expert that too many rows go to; E: none
+
+  static constexpr int kNone = 0x7FFFFFFF;
+};
+
+/// What can be done before block_begin, and a barrier, have come: the counts are 0, the first selections are read.
+__device__ inline LaneSelection block_prepare_count(const LowLatencyDispatchArgs& args, const CountPlan& plan,
+                                                    int* table, CountFindings& found) {
+  for (int i = static_cast<int>(threadIdx.x); i < plan.num_warps * plan.row_ints; i += block_threads()) table[i] = 0;
+  if (threadIdx.x == 0) found = {CountFindings::kNone, args.num_experts};
+  const SelectionShare share(plan, table);
+  return warp_read_selections(args, share, share.begin);
+}
+
+/// One block counts the selections and says where each row will lie among its rank's rows for its expert.
+__device__ inline void block_count(const LowLatencyDispatchArgs& args, BlockState& block, const ParcelHeader& staged,
+                                   LaneSelection last, int* table, const CountPlan& plan, CountFindings& found) {
+  const SelectionShare share(plan, table);
+  const int lane = static_cast<int>(threadIdx.x % kWarpThreads);
+  // By the warps that have the least to count.
+  block_await_slot(args.party, block, block_threads() - kMaxRanks);
+  if (args.is_captured != 0) block_await_parcel(args.party, block, staged, block_threads() - 2 * kMaxRanks);
+  warp_for_each_selection(args, share, last, [&](const LaneSelection& selection) {
+    if (selection.id >= 0 && selection.id < args.num_experts) {
+      if (lane == __ffs(static_cast<int>(selection.same)) - 1) share.counts[selection.id] += __popc(selection.same);
+    } else if (selection.id != -1) {
+      atomicMin(&found.first_bad, selection.index);
     }
   });
   if (block_fails(args.party, block)) return;
-  block_sum_counts(args, block, share, table, &crowded);
+  block_sum_counts(args, block, plan, share, table, &found.crowded);
   __syncthreads();
   const ParcelLayout parcel(args.num_tokens, args.hidden, args.cast, args.num_topk);
   auto* routes = reinterpret_cast<RouteEntry*>(args.parcel + parcel.routes(0));
-  warp_for_each_selection(args, share, [&](int index, int id, unsigned same) {
-    const bool is_expert = id >= 0 && id < args.num_experts;
-    const unsigned before = same & ((1U << lane) - 1U);
-    const int ordinal = is_expert ? share.counts[id] + __popc(before) : 0;
+  warp_for_each_selection(args, share, last, [&](const LaneSelection& selection) {
+    const bool is_expert = selection.id >= 0 && selection.id < args.num_experts;
+    const unsigned before = selection.same & ((1U << lane) - 1U);
+    const int ordinal = is_expert ? share.counts[selection.id] + __popc(before) : 0;
     __syncwarp();
-    if (is_expert && before == 0) share.counts[id] += __popc(same);
-    if (index < share.end) routes[index] = {is_expert ? id : -1, ordinal};
+    if (is_expert && before == 0) share.counts[selection.id] += __popc(selection.same);
+    if (selection.index < share.end) routes[selection.index] = {is_expert ? selection.id : -1, ordinal};
   });
   if (threadIdx.x != 0) return;
   OwnState& own = thread_own(args.party);
-  if (first_bad != kNone) {
+  if (found.first_bad != CountFindings::kNone) {
     own.obstacle = Obstacle::kBadId;
-    own.detail[0] = first_bad;
-    own.detail[1] = args.id_bytes == 4 ? reinterpret_cast<const int*>(args.topk_idx)[first_bad]
-                                       : reinterpret_cast<const long long*>(args.topk_idx)[first_bad];
-  } else if (crowded < args.num_experts) {
+    own.detail[0] = found.first_bad;
+    own.detail[1] = args.id_bytes == 4 ? reinterpret_cast<const int*>(args.topk_idx)[found.first_bad]
+                                       : reinterpret_cast<const long long*>(args.topk_idx)[found.first_bad];
+  } else if (found.crowded < args.num_experts) {
     own.obstacle = Obstacle::kTooManyRows;
-    own.detail[0] = crowded;
+    own.detail[0] = found.crowded;
   }
 }
 

@@ -64,6 +64,7 @@ struct BlockState {
   bool is_broken;          ///< nothing is to be waited for
   unsigned failure;        ///< the least rank << 8 | FailureKind, or kNoFailure
   bool is_last;            ///< of the blocks
+  bool has_failed;         ///< the block has reported a failure; in the last one: any block has
   std::int64_t detail;     ///< of the failure
 
   static constexpr unsigned kNoFailure = 0xFFFFFFFFU;
@@ -78,6 +79,7 @@ __device__ inline void block_begin(const Party& party, BlockState& block) {
     block.lost = own.lost;
     block.is_broken = own.broken != 0;
     block.failure = BlockState::kNoFailure;
+    block.has_failed = false;
     block.detail = 0;
     block.begin = thread_clock_ns();
     block.deadline = block.begin + party.timeout_ns;
@@ -95,7 +97,8 @@ __device__ inline int thread_first_rank(const BlockState& block) {
 }
 
 /// Tells the host why the operation failed; one thread of the kernel is heard.
-__device__ inline void thread_report(const Party& party, const BlockState& block, FailureKind kind, int rank) {
+__device__ inline void thread_report(const Party& party, BlockState& block, FailureKind kind, int rank) {
+  block.has_failed = true;
   const std::uint64_t epoch = block.epoch;
   OwnState& own = thread_own(party);
   if (kind == FailureKind::kTimeout || kind == FailureKind::kGone) {
@@ -115,11 +118,6 @@ __device__ inline void thread_report(const Party& party, const BlockState& block
   failure.theirs = slot.record(rank, party.rank);
   thread_release(&failure.ordinal, party.ordinal);
   thread_release(&party.mailbox->num_failures, ++own.num_failures);
-}
-
-/// Was a failure of the operation reported? Of what other blocks report the last one knows.
-__device__ inline bool thread_has_failed(const Party& party, const BlockState& block) {
-  return thread_look(&thread_own(party).failed_epoch) == block.epoch;
 }
 
 /// May a rank be given up now because it is late? One at a time: those who are left come at different times if one of
@@ -167,7 +165,8 @@ __device__ inline FailureKind thread_wait(const Party& party, BlockState& block,
                                           std::uint64_t required, std::uint64_t needed) {
   constexpr unsigned kPollsPerClock = 64;
   constexpr unsigned kPollsPerHost = 4096;  // the host's word is far away, and so are those of other devices
-  const auto has_come = [&] { return thread_look(word) >= required; };
+  // The look that finds it is also what acquires it: another access would take as long as all else here.
+  const auto has_come = [&] { return thread_acquire(word) >= required; };
   for (unsigned polls = 1; !has_come(); ++polls) {
     if (polls % kPollsPerClock != 0) continue;
     if (thread_look(&thread_own(party).broken) != 0) return FailureKind::kBroken;
@@ -177,7 +176,6 @@ __device__ inline FailureKind thread_wait(const Party& party, BlockState& block,
     if (kind != FailureKind::kNone && !has_come()) return kind;
     if (thread_is_masked(block, rank)) return FailureKind::kNone;
   }
-  static_cast<void>(thread_acquire(word));
   return FailureKind::kNone;
 }
 
@@ -189,10 +187,10 @@ __device__ inline void thread_note(BlockState& block, FailureKind kind, int rank
 
 /// All threads call it. Has any of them noted a failure? Then the host is told.
 __device__ inline bool block_fails(const Party& party, BlockState& block) {
-  __syncthreads();
+  // Who has noted one knows of it; whether the others do already is the same.
+  if (__syncthreads_or(block.failure != BlockState::kNoFailure ? 1 : 0) == 0) return false;
   const unsigned failure = block.failure;
   __syncthreads();  // the next one is noted after this one was read
-  if (failure == BlockState::kNoFailure) return false;
   if (threadIdx.x == 0) {
     thread_report(party, block, static_cast<FailureKind>(failure & 0xFFU), static_cast<int>(failure >> 8U));
   }
@@ -209,17 +207,16 @@ __device__ inline void block_await_slot(const Party& party, BlockState& block, i
   thread_note(block, thread_wait(party, block, rank, slot.read(rank, party.rank), before, block.epoch), rank);
 }
 
-/// All threads. A captured operation stages where it, or another one, staged before: waits until that has been read.
-__device__ inline bool block_await_parcel(const Party& party, BlockState& block, const std::byte* parcel) {
-  const auto& header = *reinterpret_cast<const ParcelHeader*>(parcel);
+/// The same for what was staged before where a captured operation, or another one, stages: `header` says what.
+__device__ inline void block_await_parcel(const Party& party, BlockState& block, const ParcelHeader& header,
+                                          int first_thread) {
   const std::uint64_t before = header.epoch;
-  const int rank = static_cast<int>(threadIdx.x);
-  if (rank < party.num_ranks && header.stamp == (ParcelHeader::kStamp ^ before) && before < block.epoch &&
+  const int rank = static_cast<int>(threadIdx.x) - first_thread;
+  if (rank >= 0 && rank < party.num_ranks && header.stamp == (ParcelHeader::kStamp ^ before) && before < block.epoch &&
       !thread_is_masked(block, rank)) {
     const Slot slot(party, before);
     thread_note(block, thread_wait(party, block, rank, slot.read(rank, party.rank), before, block.epoch), rank);
   }
-  return !block_fails(party, block);
 }
 
 /// When everything is staged.
@@ -229,10 +226,13 @@ __device__ inline void thread_stamp_parcel(const BlockState& block, std::byte* p
 
 /// Of ranks that are lost some hear later than others.
 [[nodiscard]] __device__ inline bool thread_agree(const Record& a, const Record& b, std::uint64_t lost) {
-  return a.hidden == b.hidden && a.max_tokens == b.max_tokens && a.handle_epoch == b.handle_epoch && a.kind == b.kind &&
-         a.num_topk == b.num_topk && a.num_experts == b.num_experts && a.id_bytes == b.id_bytes &&
-         a.format == b.format && a.num_scales == b.num_scales && a.dtypes == b.dtypes && a.alignment == b.alignment &&
-         (a.masked | lost) == (b.masked | lost);
+  // Without branches: one after the other would take longer than all.
+  const int differences = (a.hidden != b.hidden) + (a.max_tokens != b.max_tokens) + (a.handle_epoch != b.handle_epoch) +
+                          (a.kind != b.kind) + (a.num_topk != b.num_topk) + (a.num_experts != b.num_experts) +
+                          (a.id_bytes != b.id_bytes) + (a.format != b.format) + (a.num_scales != b.num_scales) +
+                          (a.dtypes != b.dtypes) + (a.alignment != b.alignment) +
+                          ((a.masked | lost) != (b.masked | lost));
+  return differences == 0;
 }
 
 /// All threads. Waits until every rank has said what it does, and copies it to `records`, [R] in shared memory; false
@@ -261,7 +261,7 @@ __device__ inline __noinline__ bool block_await_records(const Party& party, Bloc
 }
 
 /// All threads. The others go without this rank, so it does nothing any more until they let it in again.
-__device__ inline void block_stand_aside(const Party& party, const BlockState& block) {
+__device__ inline void block_stand_aside(const Party& party, BlockState& block) {
   if (threadIdx.x == 0) {
     thread_report(party, block, FailureKind::kMasked, party.rank);
     thread_set(&thread_own(party).broken, block.epoch);
@@ -271,14 +271,14 @@ __device__ inline void block_stand_aside(const Party& party, const BlockState& b
 
 /// All threads of the last block, when this rank has done its part: was it given up meanwhile? Others may have changed
 /// then what it has read.
-__device__ inline void block_check_standing(const Party& party, const BlockState& block) {
+__device__ inline void block_check_standing(const Party& party, BlockState& block) {
   if (!party.masks_lost) return;
   const bool is_given_up = threadIdx.x == 0 && thread_is_given_up(party);
   if (__syncthreads_or(is_given_up ? 1 : 0) != 0) block_stand_aside(party, block);
 }
 
 /// All threads. Writes this rank's record to every window; epoch and masks need not be filled in.
-__device__ inline void block_announce(const Party& party, const BlockState& block, Record record) {
+__device__ inline void block_announce(const Party& party, BlockState& block, Record record) {
   if (party.masks_lost) {
     const bool is_given_up = threadIdx.x == 0 && !thread_claims(party, block.epoch);
     if (__syncthreads_or(is_given_up ? 1 : 0) != 0) return block_stand_aside(party, block);
@@ -306,9 +306,13 @@ __device__ inline void block_announce_read(const Party& party, const BlockState&
 /// All threads: has this block ended last? It then sees what all blocks have stored, and so does who acquires what it
 /// releases. `ended` is 0 between kernels.
 __device__ inline bool block_ends_last(std::uint32_t* ended, BlockState& block) {
+  constexpr unsigned kOne = 1;
+  constexpr unsigned kFailed = 1U << 16U;  // there are not as many blocks
   __syncthreads();
   if (threadIdx.x == 0) {
-    block.is_last = thread_count_here(ended) + 1U == gridDim.x;
+    const unsigned before = thread_add_here(ended, block.has_failed ? kOne + kFailed : kOne);
+    block.is_last = before % kFailed + 1U == gridDim.x;
+    block.has_failed |= before >= kFailed;
     if (block.is_last) *ended = 0;
   }
   __syncthreads();

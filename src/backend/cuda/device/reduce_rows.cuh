@@ -189,7 +189,7 @@ __device__ void grid_reduce(const ReduceArgs& args, const ReduceTable& table) {
   const int row_pieces = static_cast<int>((args.hidden + kPieceElements - 1) / kPieceElements);
   const int pieces = row_pieces + (args.num_topk > 0 ? 1 : 0);
   const int lane = static_cast<int>(threadIdx.x % kWarpThreads);
-  WarpItem item(args.num_tokens, pieces, kReduceThreads);
+  WarpItem item(args.num_tokens, pieces);
   typename Rows::Place place{};
   if (item.is_valid()) place = Rows::thread_find(args, item.token(), lane);
   for (; item.is_valid(); item.step()) {

@@ -190,7 +190,7 @@ __device__ void grid_send(const SendArgs& args, const SendTable& table) {
   const Targets targets{table.ranks, destinations};
   const std::int64_t piece_bytes = kSendLoads * kWarpThreads * static_cast<std::int64_t>(sizeof(T));
   const int pieces = static_cast<int>((args.row_bytes + piece_bytes - 1) / piece_bytes);
-  for (WarpItem item(args.num_tokens, pieces + 1, kSendThreads); item.is_valid(); item.step()) {
+  for (WarpItem item(args.num_tokens, pieces + 1); item.is_valid(); item.step()) {
     if (item.piece() < pieces) {
       warp_send_piece<Rows, T>(args, targets, item.token(), item.piece());
     } else {

@@ -82,7 +82,7 @@ __device__ inline void thread_find_obstacle(const WorstCaseArgs& args, Record& r
 }
 
 /// All threads.
-__device__ inline void block_announce_exchange(const WorstCaseArgs& args, const BlockState& block) {
+__device__ inline void block_announce_exchange(const WorstCaseArgs& args, BlockState& block) {
   Record record{};
   record.offset = args.placement.x;
   record.num_tokens = args.num_tokens;

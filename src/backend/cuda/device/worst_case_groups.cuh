@@ -97,7 +97,7 @@ __device__ inline void grid_find_rows(const WorstCaseArgs& args, const Selection
   __syncthreads();
   if (threadIdx.x == 0) {
     std::uint32_t* const rows_found = &thread_own(args.party).rows_found;
-    thread_count_here(rows_found);
+    thread_add_here(rows_found, 1);
     while (thread_acquire_here(rows_found) < gridDim.x) {
     }
   }

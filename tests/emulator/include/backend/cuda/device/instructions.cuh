@@ -37,7 +37,9 @@ inline void thread_release_here(std::uint32_t* word, std::uint32_t value) {
   __atomic_store_n(word, value, __ATOMIC_RELEASE);
 }
 
-inline std::uint32_t thread_count_here(std::uint32_t* word) { return __atomic_fetch_add(word, 1U, __ATOMIC_ACQ_REL); }
+inline std::uint32_t thread_add_here(std::uint32_t* word, std::uint32_t value) {
+  return __atomic_fetch_add(word, value, __ATOMIC_ACQ_REL);
+}
 
 inline unsigned thread_round_to_bfloat16(float high, float low) {
   const auto round = [](float value) -> unsigned {
