@@ -8,11 +8,14 @@
 
 namespace crossdock::cuda::device {
 
+/// Of each block.
 __device__ inline int block_threads() { return static_cast<int>(blockDim.x); }
 
 /// How many blocks and threads find work among some pieces, of `most_blocks` blocks and `most_threads` threads. If
 /// there are few pieces, blocks have few threads: they would wait for each other for nothing.
 struct GridShape {
+  static constexpr int kFewestThreads = 256;
+
   int blocks;
   int threads;
 
@@ -22,9 +25,6 @@ struct GridShape {
         std::clamp<std::int64_t>(blocks_of(kFewestThreads / kWarpThreads), 1, std::max(most_blocks, 1)));
     while (threads < most_threads && blocks_of(threads / kWarpThreads) > blocks) threads += kFewestThreads;
   }
-
- private:
-  static constexpr int kFewestThreads = 256;
 };
 
 /// Where a warp is in num_tokens x pieces pieces of work. All blocks get as many, to within one for each time that

@@ -222,6 +222,7 @@ __device__ inline void block_count(const LowLatencyDispatchArgs& args, BlockStat
   const SelectionShare share(plan, table);
   const int lane = static_cast<int>(threadIdx.x % kWarpThreads);
   // By the warps that have the least to count.
+  static_assert(GridShape::kFewestThreads > 2 * kMaxRanks);
   block_await_slot(args.party, block, block_threads() - kMaxRanks);
   if (args.is_captured != 0) block_await_parcel(args.party, block, staged, block_threads() - 2 * kMaxRanks);
   warp_for_each_selection(args, share, last, [&](const LaneSelection& selection) {
