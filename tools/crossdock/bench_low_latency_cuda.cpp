@@ -15,7 +15,7 @@ namespace crossdock::tool {
 namespace {
 
 constexpr int kOperations = 100;  ///< timed in a graph, one after the other
-constexpr int kMeetings = 2;     ///< before them: hosts launch their ranks' graphs at different times
+constexpr int kMeetings = 2;      ///< before them: hosts launch their ranks' graphs at different times
 
 class LowLatencyCudaBenchRank {
  public:
