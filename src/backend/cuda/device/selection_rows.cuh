@@ -2,6 +2,7 @@
 #pragma once
 
 #include "backend/cuda/device/ids.cuh"
+#include "backend/cuda/device/items.cuh"
 #include "backend/cuda/device/limits.hpp"
 #include "backend/cuda/device/ranks.cuh"
 #include "backend/cuda/device/row_access.cuh"
@@ -35,7 +36,7 @@ __device__ inline int thread_rank(const plan::ExpertMap& experts, std::uint64_t 
 /// All threads. An id that is not allowed is not counted.
 __device__ inline void block_count_selections(const SelectionArgs& args) {
   std::int32_t* const counts = args.block_counts + static_cast<std::int64_t>(blockIdx.x) * args.num_experts;
-  for (int e = static_cast<int>(threadIdx.x); e < args.num_experts; e += static_cast<int>(blockDim.x)) counts[e] = 0;
+  for (int e = static_cast<int>(threadIdx.x); e < args.num_experts; e += block_threads()) counts[e] = 0;
   __syncthreads();
   const BlockSelections mine(args);
   for (unsigned i = mine.begin + threadIdx.x; i < mine.end; i += blockDim.x) {
@@ -46,7 +47,7 @@ __device__ inline void block_count_selections(const SelectionArgs& args) {
 
 /// Where the block's first selection of each expert goes: behind those of the blocks before it.
 __device__ inline void block_find_first_rows(const SelectionArgs& args, std::int32_t* next_rows) {
-  for (int e = static_cast<int>(threadIdx.x); e < args.num_experts; e += static_cast<int>(blockDim.x)) {
+  for (int e = static_cast<int>(threadIdx.x); e < args.num_experts; e += block_threads()) {
     std::int32_t row = args.first_rows[e];
 #pragma unroll 8
     for (unsigned block = 0; block < blockIdx.x; ++block) {

@@ -1,6 +1,7 @@
 // What the ranks of throughput mode say to each other without the host: before the rows, and after them.
 #pragma once
 
+#include "backend/cuda/device/items.cuh"
 #include "backend/cuda/device/party.cuh"
 #include "backend/cuda/device/worst_case.hpp"
 #include "backend/cuda/device/worst_case_groups.cuh"
@@ -34,18 +35,16 @@ __device__ inline CountTable thread_table_of(HandleCounts* handle, const Party& 
 __device__ inline void block_write_counts(const WorstCaseArgs& args, const BlockState& block) {
   const Party& party = args.party;
   const Slot slot(party, block.epoch);
-  for (int rank = static_cast<int>(threadIdx.x); rank < party.num_ranks; rank += static_cast<int>(blockDim.x)) {
+  for (int rank = static_cast<int>(threadIdx.x); rank < party.num_ranks; rank += block_threads()) {
     slot.placement(party.rank, rank) = args.placement;
   }
   if (args.kind == OperationKind::kWorstCaseDispatch) {
-    for (int i = static_cast<int>(threadIdx.x); i < party.num_ranks * party.num_ranks;
-         i += static_cast<int>(blockDim.x)) {
+    for (int i = static_cast<int>(threadIdx.x); i < party.num_ranks * party.num_ranks; i += block_threads()) {
       const int to = i % party.num_ranks;
       slot.rank_counts(party.rank, i / party.num_ranks)[to] = thread_is_masked(block, to) ? 0 : args.found.per_rank[to];
     }
     const plan::ExpertMap experts(args.num_experts, party.num_ranks);
-    for (int expert = static_cast<int>(threadIdx.x); expert < args.num_experts;
-         expert += static_cast<int>(blockDim.x)) {
+    for (int expert = static_cast<int>(threadIdx.x); expert < args.num_experts; expert += block_threads()) {
       const std::int32_t count = args.found.per_expert[expert];
       if (args.groups.alignment == 0) {
         slot.counts(party.rank, experts.owner(expert))[expert] = count;
@@ -104,8 +103,7 @@ __device__ inline void block_announce_exchange(const WorstCaseArgs& args, BlockS
 __device__ inline void block_clear_handle(const WorstCaseArgs& args) {
   const int num_ranks = args.party.num_ranks;
   std::int32_t* const counts = thread_counts_of(args.handle, num_ranks);
-  for (int i = static_cast<int>(threadIdx.x); i < num_ranks * num_ranks; i += static_cast<int>(blockDim.x))
-    counts[i] = 0;
+  for (int i = static_cast<int>(threadIdx.x); i < num_ranks * num_ranks; i += block_threads()) counts[i] = 0;
   if (threadIdx.x == 0) *args.handle = HandleCounts{};
   if (args.groups.alignment > 0) block_clear_groups(args);
   __syncthreads();
@@ -116,8 +114,7 @@ __device__ inline bool block_take_counts(const WorstCaseArgs& args, BlockState& 
   const Party& party = args.party;
   const Slot slot(party, block.epoch);
   std::int32_t* const counts = thread_counts_of(args.handle, party.num_ranks);
-  for (int i = static_cast<int>(threadIdx.x); i < party.num_ranks * party.num_ranks;
-       i += static_cast<int>(blockDim.x)) {
+  for (int i = static_cast<int>(threadIdx.x); i < party.num_ranks * party.num_ranks; i += block_threads()) {
     const int from = i / party.num_ranks;
     counts[i] = thread_is_masked(block, from) ? 0 : slot.rank_counts(from, party.rank)[i % party.num_ranks];
   }
@@ -277,7 +274,7 @@ __device__ inline void block_add_statistics(const WorstCaseArgs& args, const Blo
   const Slot slot(party, block.epoch);
   const plan::ExpertMap experts(args.num_experts, party.num_ranks);
   const int begin = experts.begin(party.rank);
-  for (int e = static_cast<int>(threadIdx.x); e < experts.count(party.rank); e += static_cast<int>(blockDim.x)) {
+  for (int e = static_cast<int>(threadIdx.x); e < experts.count(party.rank); e += block_threads()) {
     std::int32_t sum = 0;
     for (int rank = 0; rank < party.num_ranks; ++rank) {
       if (!thread_is_masked(block, rank)) sum += slot.counts(rank, party.rank)[begin + e];
@@ -293,7 +290,7 @@ __device__ inline void block_clear_absent_rows(const WorstCaseArgs& args, const 
   const auto clear = [&](std::byte* rows, std::int64_t row_bytes, int rank) {
     const std::int64_t begin = table.row_begin(rank, party.rank) * row_bytes;
     const std::int64_t end = begin + table.at(rank, party.rank) * row_bytes;
-    for (std::int64_t i = begin + threadIdx.x; i < end; i += static_cast<int>(blockDim.x)) rows[i] = std::byte{0};
+    for (std::int64_t i = begin + threadIdx.x; i < end; i += block_threads()) rows[i] = std::byte{0};
   };
   for (int rank = 0; rank < party.num_ranks; ++rank) {
     if (!thread_is_masked(block, rank)) continue;

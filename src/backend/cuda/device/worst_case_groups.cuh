@@ -1,6 +1,7 @@
 // What an expanded dispatch that goes without the host finds out besides: groups, and the rows of selections.
 #pragma once
 
+#include "backend/cuda/device/items.cuh"
 #include "backend/cuda/device/party.cuh"
 #include "backend/cuda/device/selection_rows.cuh"
 #include "backend/cuda/device/worst_case.hpp"
@@ -17,7 +18,7 @@ __device__ inline void block_clear_groups(const WorstCaseArgs& args) {
   const plan::ExpertMap experts(args.num_experts, args.party.num_ranks);
   std::int32_t* const ends = thread_group_ends_of(args.handle, args.party.num_ranks);
   const int count = experts.count(args.party.rank);
-  for (int i = static_cast<int>(threadIdx.x); i < count; i += static_cast<int>(blockDim.x)) {
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += block_threads()) {
     ends[i] = 0;
     args.groups.ends[i] = 0;
   }
@@ -28,8 +29,7 @@ __device__ inline void block_sum_selections(const WorstCaseArgs& args, const Blo
   const Party& party = args.party;
   const Slot slot(party, block.epoch);
   const plan::ExpertMap experts(args.num_experts, party.num_ranks);
-  for (int i = static_cast<int>(threadIdx.x); i < party.num_ranks * party.num_ranks;
-       i += static_cast<int>(blockDim.x)) {
+  for (int i = static_cast<int>(threadIdx.x); i < party.num_ranks * party.num_ranks; i += block_threads()) {
     const int from = i / party.num_ranks;
     const int to = i % party.num_ranks;
     std::int32_t sum = 0;
@@ -48,7 +48,7 @@ __device__ inline std::int64_t block_take_groups(const WorstCaseArgs& args, cons
   const Slot slot(party, block.epoch);
   std::int32_t* const first_rows = args.groups.first_rows;
   std::int32_t* const totals = first_rows + args.num_experts;
-  for (int e = static_cast<int>(threadIdx.x); e < args.num_experts; e += static_cast<int>(blockDim.x)) {
+  for (int e = static_cast<int>(threadIdx.x); e < args.num_experts; e += block_threads()) {
     std::int32_t total = 0;
     for (int rank = 0; rank < party.num_ranks; ++rank) {
       if (rank == party.rank) first_rows[e] = total;
