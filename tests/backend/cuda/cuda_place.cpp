@@ -5,10 +5,9 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
-#include <stdexcept>
-#include <string>
 #include <vector>
 
+#include "backend/cuda/cuda_check.hpp"
 #include "backend/cuda/factory.hpp"
 
 namespace crossdock::testing {
@@ -16,10 +15,6 @@ namespace crossdock::testing {
 namespace {
 
 constexpr std::size_t kWordBytes = 16;
-
-void check(cudaError_t error) {
-  if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
-}
 
 /// Bytes from the first element to the last.
 std::size_t extent_bytes(const Tensor& tensor) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "backend/cuda/cuda_check.hpp"
 #include "backend/cuda/device_probe.hpp"
 #include "backend/cuda/device_windows.hpp"
 #include "backend/cuda/factory.hpp"
@@ -19,10 +20,6 @@ constexpr int kRanks = 3;
 constexpr std::size_t kControlBytes = 4096;
 constexpr std::size_t kArenaBytes = std::size_t{3} << 20U;
 constexpr Milliseconds kTimeout{20'000};
-
-void check(cudaError_t error) {
-  if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
-}
 
 std::uint32_t value(int writer, int owner) { return static_cast<std::uint32_t>(1000 + 10 * writer + owner); }
 

@@ -15,6 +15,7 @@
 #include <crossdock/buffer.hpp>
 #include <crossdock/error.hpp>
 
+#include "backend/cuda/cuda_check.hpp"
 #include "backend/cuda/cuda_place.hpp"
 #include "backend/cuda/device_probe.hpp"
 #include "core/world_run.hpp"
@@ -36,10 +37,6 @@ BufferOptions cuda_options() {
   BufferOptions options = buffer_options_for(kRanks);
   options.timeout = Milliseconds{10'000};
   return options;
-}
-
-void check(cudaError_t error) {
-  if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
 }
 
 std::int32_t element(int rank, std::int64_t token) {

@@ -5,11 +5,12 @@
 #include <chrono>
 #include <memory>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "backend/cuda/captured_graph.hpp"
+#include "backend/cuda/cuda_check.hpp"
 #include "backend/cuda/cuda_place.hpp"
 #include "backend/cuda/device_probe.hpp"
 #include "core/low_latency_run.hpp"
@@ -21,10 +22,6 @@ namespace {
 
 constexpr int kRanks = 2;
 constexpr std::size_t kArenaBytes = std::size_t{64} << 20U;
-
-void check(cudaError_t error) {
-  if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
-}
 
 std::size_t free_bytes() {
   std::size_t free = 0;
@@ -48,19 +45,11 @@ void outlive_buffer(const std::shared_ptr<Bootstrap>& bootstrap) {
   OperationOptions how;
   how.stream = place.stream();
   how.completion = Completion::kStream;
-  const auto stream = static_cast<cudaStream_t>(place.stream().native);
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t executable = nullptr;
-  check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-  static_cast<void>(buffer->dispatch(input, how));
-  check(cudaStreamEndCapture(stream, &graph));
-  check(cudaGraphInstantiate(&executable, graph, 0));
-  check(cudaGraphLaunch(executable, stream));
+  const CapturedGraph graph(place, [&] { static_cast<void>(buffer->dispatch(input, how)); });
+  graph.launch();
   place.synchronize();
   buffer->destroy();
   buffer.reset();
-  check(cudaGraphDestroy(graph));
-  check(cudaGraphExecDestroy(executable));
 }
 
 TEST(CudaGraphs, GiveBackMemoryWhenTheyOutliveTheirBuffer) {

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "backend/cuda/captured_graph.hpp"
+#include "backend/cuda/cuda_check.hpp"
 #include "backend/cuda/cuda_place.hpp"
 #include "backend/cuda/device_probe.hpp"
 #include "backend/cuda/low_latency_worlds.hpp"
@@ -20,10 +22,6 @@ namespace crossdock::testing {
 namespace {
 
 constexpr int kRanks = 4;
-
-void check(cudaError_t error) {
-  if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
-}
 
 /// One rank: a dispatch outside the graph, and combines of its handle, which stage where others may still read what the
 /// one before has staged.
@@ -42,19 +40,15 @@ class StagingGraphRank {
     input.topk_idx = place_.place(input.topk_idx);
     handle_ = buffer_.low_latency_dispatch(input).handle;
     for (const LowLatencyWorld& world : worlds_) inputs_.push_back(combine_input(world));
-    const auto stream = static_cast<cudaStream_t>(place_.stream().native);
-    cudaGraph_t graph = nullptr;
-    cudaGraphExec_t executable = nullptr;
-    check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
     OperationOptions options;
     options.completion = Completion::kStream;
     options.stream = place_.stream();
-    for (const auto& combine : inputs_) static_cast<void>(buffer_.low_latency_combine(combine, options));
-    check(cudaStreamEndCapture(stream, &graph));
-    check(cudaGraphInstantiate(&executable, graph, 0));
+    const CapturedGraph graph(place_, [&] {
+      for (const auto& combine : inputs_) static_cast<void>(buffer_.low_latency_combine(combine, options));
+    });
     // Not too far ahead: a thread for which CUDA's queues have no room keeps the others from theirs.
     for (int i = 0; i < kLaunches; ++i) {
-      check(cudaGraphLaunch(executable, stream));
+      graph.launch();
       if (i % 3 == 2) place_.synchronize();
     }
     for (std::size_t w = 0; w < worlds_.size(); ++w) {
@@ -64,8 +58,6 @@ class StagingGraphRank {
                                  failure(input));
       }
     }
-    check(cudaGraphExecDestroy(executable));
-    check(cudaGraphDestroy(graph));
   }
 
  private:

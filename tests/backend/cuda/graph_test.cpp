@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+#include "backend/cuda/captured_graph.hpp"
+#include "backend/cuda/cuda_check.hpp"
 #include "backend/cuda/cuda_place.hpp"
 #include "backend/cuda/device_probe.hpp"
 #include "backend/cuda/low_latency_worlds.hpp"
@@ -27,10 +29,6 @@ namespace {
 constexpr int kRanks = 4;
 constexpr int kWorlds = 12;  ///< of equal shape, with other rows, ids and weights
 constexpr int kLayers = 3;
-
-void check(cudaError_t error) {
-  if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
-}
 
 std::vector<LowLatencyWorld> worlds_of_one_shape(reference::low_latency::WireFormat format) {
   constexpr int kExponents = 6;
@@ -70,24 +68,18 @@ class GraphRank {
   }
 
   void run() {
-    const auto stream = static_cast<cudaStream_t>(place_.stream().native);
-    cudaGraph_t graph = nullptr;
-    cudaGraphExec_t executable = nullptr;
-    check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-    for (int layer = 0; layer < kLayers; ++layer) capture_layer();
-    check(cudaStreamEndCapture(stream, &graph));
-    check(cudaGraphInstantiate(&executable, graph, 0));
-    launch_with_bad_id(executable);
+    const CapturedGraph graph(place_, [this] {
+      for (int layer = 0; layer < kLayers; ++layer) capture_layer();
+    });
+    launch_with_bad_id(graph);
     for (const LowLatencyWorld& world : worlds_) {
       write_input(world);
-      check(cudaGraphLaunch(executable, stream));
-      check(cudaGraphLaunch(executable, stream));
+      graph.launch();
+      graph.launch();
       place_.synchronize();
       check_outputs(world);
       LowLatencyRun(buffer_, world, place_).run();  // between launches the buffer serves others
     }
-    check(cudaGraphExecDestroy(executable));
-    check(cudaGraphDestroy(graph));
   }
 
  private:
@@ -120,12 +112,12 @@ class GraphRank {
   }
 
   /// The combines sum no rows then. The next operation throws.
-  void launch_with_bad_id(cudaGraphExec_t executable) {
+  void launch_with_bad_id(const CapturedGraph& graph) {
     if (rank_ == 1) {
       const std::vector<std::byte> bad(size_of(ids_.dtype()), std::byte{0x7F});
       place_.write(ids_, bad);
     }
-    check(cudaGraphLaunch(executable, static_cast<cudaStream_t>(place_.stream().native)));
+    graph.launch();
     place_.synchronize();
     std::optional<ErrorCode> code;
     try {
@@ -237,24 +229,18 @@ class ThroughputGraphRank {
   }
 
   void run() {
-    const auto stream = static_cast<cudaStream_t>(place_.stream().native);
-    cudaGraph_t graph = nullptr;
-    cudaGraphExec_t executable = nullptr;
-    check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-    for (int layer = 0; layer < kLayers; ++layer) capture_layer();
-    check(cudaStreamEndCapture(stream, &graph));
-    check(cudaGraphInstantiate(&executable, graph, 0));
+    const CapturedGraph graph(place_, [this] {
+      for (int layer = 0; layer < kLayers; ++layer) capture_layer();
+    });
     for (const RandomWorld& world : worlds_) {
       const auto& mine = world.routing.ranks[rank_];
       place_.write(x_, mine.x);
       place_.write(ids_, std::as_bytes(std::span(mine.topk_idx)));
-      check(cudaGraphLaunch(executable, stream));
-      check(cudaGraphLaunch(executable, stream));
+      graph.launch();
+      graph.launch();
       place_.synchronize();
       check_outputs(world);
     }
-    check(cudaGraphExecDestroy(executable));
-    check(cudaGraphDestroy(graph));
   }
 
  private:

@@ -1,8 +1,6 @@
 #include "backend/cuda/items_probe.hpp"
 
-#include <stdexcept>
-#include <string>
-
+#include "backend/cuda/cuda_check.hpp"
 #include "backend/cuda/device/items.cuh"
 
 namespace crossdock::testing {
@@ -23,10 +21,6 @@ __global__ void visit_kernel(int num_tokens, int pieces, int* of_piece, int* by_
     atomicAdd(&of_piece[at], agree ? 1 : 2);
     atomicAdd(&by_block[blockIdx.x], 1);
   }
-}
-
-void check(cudaError_t error) {
-  if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
 }
 
 int* make_zeros(std::size_t count) {

@@ -1,8 +1,6 @@
 #include "backend/cuda/logfmt_probe.hpp"
 
-#include <stdexcept>
-#include <string>
-
+#include "backend/cuda/cuda_check.hpp"
 #include "backend/cuda/device/logfmt.cuh"
 
 namespace crossdock::testing {
@@ -32,10 +30,6 @@ __host__ __device__ void probe(const LogFmtCase& input, LogFmtResult& result) {
 __global__ void probe_kernel(const LogFmtCase* cases, LogFmtResult* results, std::size_t count) {
   const std::size_t i = blockIdx.x * static_cast<std::size_t>(blockDim.x) + threadIdx.x;
   if (i < count) probe(cases[i], results[i]);
-}
-
-void check(cudaError_t error) {
-  if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
 }
 
 }  // namespace
