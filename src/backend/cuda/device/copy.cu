@@ -1,6 +1,7 @@
 #include "backend/cuda/device/completion.cuh"
 #include "backend/cuda/device/copy.hpp"
 #include "backend/cuda/device/items.cuh"
+#include "backend/cuda/device/loading.hpp"
 #include "backend/cuda/device/row_access.cuh"
 #include "backend/cuda/device/row_access.hpp"
 
@@ -31,9 +32,7 @@ __global__ void __launch_bounds__(kThreads, 1) copy_kernel(const __grid_constant
 }  // namespace
 
 cudaError_t load_copy() {
-  return load_each_access([](auto access, cudaFuncAttributes& attributes) {
-    return cudaFuncGetAttributes(&attributes, copy_kernel<decltype(access)>);
-  });
+  return load_each_access([](auto access) { return load_kernels(copy_kernel<decltype(access)>); });
 }
 
 cudaError_t launch_copy(const CopyArgs& args, int num_sms, cudaStream_t stream) {

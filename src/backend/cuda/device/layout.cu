@@ -1,5 +1,6 @@
 #include "backend/cuda/device/completion.cuh"
 #include "backend/cuda/device/layout.hpp"
+#include "backend/cuda/device/loading.hpp"
 
 namespace crossdock::cuda::device {
 
@@ -169,18 +170,9 @@ __global__ void __launch_bounds__(kLayoutTokens) rows_kernel(const __grid_consta
   }
 }
 
-template <typename Kernel>
-cudaError_t load(Kernel kernel) {
-  cudaFuncAttributes attributes;
-  return cudaFuncGetAttributes(&attributes, kernel);
-}
-
 }  // namespace
 
-cudaError_t load_layout() {
-  const cudaError_t error = load(count_kernel);
-  return error == cudaSuccess ? load(rows_kernel) : error;
-}
+cudaError_t load_layout() { return load_kernels(count_kernel, rows_kernel); }
 
 int layout_blocks(std::int64_t num_tokens) {
   const std::int64_t tiles = (num_tokens + kLayoutTokens - 1) / kLayoutTokens;

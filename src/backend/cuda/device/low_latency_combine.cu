@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "backend/cuda/device/ids.cuh"
+#include "backend/cuda/device/loading.hpp"
 #include "backend/cuda/device/low_latency_logfmt.cuh"
 #include "backend/cuda/device/low_latency_rows.cuh"
 #include "backend/cuda/device/party.cuh"
@@ -130,18 +131,12 @@ int rounds_for(const LowLatencyCombineArgs& args, int elements, int num_sms) {
   return static_cast<int>(std::clamp<std::int64_t>(accesses / (2 * warps), 1, kMost));
 }
 
-template <typename Kernel>
-cudaError_t load(Kernel kernel) {
-  cudaFuncAttributes attributes;
-  return cudaFuncGetAttributes(&attributes, kernel);
-}
-
 }  // namespace
 
 cudaError_t load_low_latency_combine() {
   cudaError_t error = cudaSuccess;
   const auto visit = [&](auto kernel) {
-    if (error == cudaSuccess) error = load(kernel);
+    if (error == cudaSuccess) error = load_kernels(kernel);
   };
   for (const int bytes : {16, 8, 4, 2}) {
     with_access(bytes, [&](auto access) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "backend/cuda/device/loading.hpp"
 #include "backend/cuda/device/low_latency_fetch.cuh"
 #include "backend/cuda/device/low_latency_stage.cuh"
 #include "backend/cuda/device/party.cuh"
@@ -163,10 +164,7 @@ cudaError_t for_each_kernel(const Body& body) {
 }  // namespace
 
 cudaError_t load_low_latency_dispatch() {
-  return for_each_kernel([](auto kernel) {
-    cudaFuncAttributes attributes;
-    return cudaFuncGetAttributes(&attributes, kernel);
-  });
+  return for_each_kernel([](auto kernel) { return load_kernels(kernel); });
 }
 
 int max_low_latency_experts() { return static_cast<int>(kMostTable / (2 * sizeof(int))) - kMaxRanks; }

@@ -1,5 +1,6 @@
 #include "backend/cuda/device/notices.hpp"
 
+#include "backend/cuda/device/loading.hpp"
 #include "backend/cuda/device/party.cuh"
 
 namespace crossdock::cuda::device {
@@ -43,13 +44,7 @@ __global__ void progress_kernel(const __grid_constant__ Party party, const __gri
 
 }  // namespace
 
-cudaError_t load_notices() {
-  cudaFuncAttributes attributes;
-  cudaError_t error = cudaFuncGetAttributes(&attributes, refusal_kernel);
-  if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, abandon_kernel);
-  if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, progress_kernel);
-  return error;
-}
+cudaError_t load_notices() { return load_kernels(refusal_kernel, abandon_kernel, progress_kernel); }
 
 cudaError_t launch_refusal(const RefusalArgs& args, cudaStream_t stream) {
   refusal_kernel<<<1, kMaxRanks, 0, stream>>>(args);

@@ -1,3 +1,4 @@
+#include "backend/cuda/device/loading.hpp"
 #include "backend/cuda/device/lost_ranks.cuh"
 #include "backend/cuda/device/party.cuh"
 #include "backend/cuda/device/readmission.hpp"
@@ -35,10 +36,7 @@ __global__ void __launch_bounds__(kMaxRanks) readmission_kernel(const __grid_con
 
 }  // namespace
 
-cudaError_t load_readmission() {
-  cudaFuncAttributes attributes;
-  return cudaFuncGetAttributes(&attributes, readmission_kernel);
-}
+cudaError_t load_readmission() { return load_kernels(readmission_kernel); }
 
 cudaError_t launch_readmission(const ReadmissionArgs& args, cudaStream_t stream) {
   readmission_kernel<<<1, kMaxRanks, 0, stream>>>(args);

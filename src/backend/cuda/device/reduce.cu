@@ -1,4 +1,5 @@
 #include "backend/cuda/device/completion.cuh"
+#include "backend/cuda/device/loading.hpp"
 #include "backend/cuda/device/reduce_rows.cuh"
 
 namespace crossdock::cuda::device {
@@ -36,8 +37,7 @@ void launch(const ReduceArgs& args, const ReduceTable& table, int num_sms, cudaS
 template <typename Rows>
 cudaError_t load() {
   return for_each_sum([](auto type, auto access, auto few) {
-    cudaFuncAttributes attributes;
-    return cudaFuncGetAttributes(&attributes, reduce_kernel<Rows, decltype(type), decltype(access), few.value>);
+    return load_kernels(reduce_kernel<Rows, decltype(type), decltype(access), few.value>);
   });
 }
 

@@ -43,14 +43,13 @@ void with_access(int bytes, const Body& body) {
   }
 }
 
-/// Loads a kernel of each access type: calls load(access, attributes), which asks for the kernel's attributes.
+/// Calls load(a value of the access type) for each, until one does not return cudaSuccess.
 template <typename Load>
 cudaError_t load_each_access(const Load& load) {
   cudaError_t error = cudaSuccess;
   for (const int bytes : {16, 8, 4, 2, 1}) {
-    cudaFuncAttributes attributes;
     with_access(bytes, [&](auto access) {
-      if (error == cudaSuccess) error = load(access, attributes);
+      if (error == cudaSuccess) error = load(access);
     });
   }
   return error;

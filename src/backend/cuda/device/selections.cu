@@ -1,5 +1,6 @@
 #include "backend/cuda/device/selections.hpp"
 
+#include "backend/cuda/device/loading.hpp"
 #include "backend/cuda/device/row_access.hpp"
 #include "backend/cuda/device/selection_rows.cuh"
 
@@ -53,13 +54,9 @@ cudaError_t launch_padding(const PaddingArgs& args, int num_sms, cudaStream_t st
 }
 
 cudaError_t load_selections() {
-  cudaFuncAttributes attributes;
-  cudaError_t error = cudaFuncGetAttributes(&attributes, count_kernel);
-  if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, rows_kernel);
+  const cudaError_t error = load_kernels(count_kernel, rows_kernel);
   if (error != cudaSuccess) return error;
-  return load_each_access([](auto access, cudaFuncAttributes& of_padding) {
-    return cudaFuncGetAttributes(&of_padding, padding_kernel<decltype(access)>);
-  });
+  return load_each_access([](auto access) { return load_kernels(padding_kernel<decltype(access)>); });
 }
 
 }  // namespace crossdock::cuda::device

@@ -1,4 +1,5 @@
 #include "backend/cuda/device/completion.cuh"
+#include "backend/cuda/device/loading.hpp"
 #include "backend/cuda/device/send_rows.cuh"
 
 namespace crossdock::cuda::device {
@@ -15,10 +16,9 @@ __global__ void __launch_bounds__(kSendThreads, 1)
 }  // namespace
 
 cudaError_t load_send() {
-  return load_each_access([](auto access, cudaFuncAttributes& attributes) {
-    const cudaError_t error = cudaFuncGetAttributes(&attributes, send_kernel<SentToRanks, decltype(access)>);
-    if (error != cudaSuccess) return error;
-    return cudaFuncGetAttributes(&attributes, send_kernel<SentToSelections, decltype(access)>);
+  return load_each_access([](auto access) {
+    using T = decltype(access);
+    return load_kernels(send_kernel<SentToRanks, T>, send_kernel<SentToSelections, T>);
   });
 }
 

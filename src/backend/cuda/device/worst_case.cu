@@ -1,5 +1,6 @@
 #include "backend/cuda/device/worst_case.hpp"
 
+#include "backend/cuda/device/loading.hpp"
 #include "backend/cuda/device/reduce_rows.cuh"
 #include "backend/cuda/device/send_rows.cuh"
 #include "backend/cuda/device/worst_case.cuh"
@@ -45,8 +46,7 @@ __global__ void __launch_bounds__(kReduceThreads, 1)
 template <typename Rows>
 cudaError_t load_combine() {
   return for_each_sum([](auto type, auto access, auto few) {
-    cudaFuncAttributes attributes;
-    return cudaFuncGetAttributes(&attributes, combine_kernel<Rows, decltype(type), decltype(access), few.value>);
+    return load_kernels(combine_kernel<Rows, decltype(type), decltype(access), few.value>);
   });
 }
 
@@ -63,10 +63,9 @@ void launch_combine(const WorstCaseArgs& args, const ReduceArgs& rows, int row_a
 }  // namespace
 
 cudaError_t load_worst_case() {
-  cudaError_t error = load_each_access([](auto access, cudaFuncAttributes& attributes) {
-    const cudaError_t of_ranks = cudaFuncGetAttributes(&attributes, dispatch_kernel<decltype(access)>);
-    if (of_ranks != cudaSuccess) return of_ranks;
-    return cudaFuncGetAttributes(&attributes, expanded_dispatch_kernel<decltype(access)>);
+  cudaError_t error = load_each_access([](auto access) {
+    using T = decltype(access);
+    return load_kernels(dispatch_kernel<T>, expanded_dispatch_kernel<T>);
   });
   if (error == cudaSuccess) error = load_combine<SummedOfRanks>();
   return error == cudaSuccess ? load_combine<SummedOfSelections>() : error;
