@@ -11,6 +11,10 @@ namespace crossdock::cuda::device {
 /// Of each block.
 __device__ inline int block_threads() { return static_cast<int>(blockDim.x); }
 
+__device__ inline bool thread_is_in_last_warp() {
+  return static_cast<int>(threadIdx.x) / kWarpThreads == block_threads() / kWarpThreads - 1;
+}
+
 /// How many blocks and threads find work among some pieces, of `most_blocks` blocks and `most_threads` threads. If
 /// there are few pieces, blocks have few threads: they would wait for each other for nothing.
 struct GridShape {

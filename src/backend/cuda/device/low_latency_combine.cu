@@ -72,8 +72,7 @@ __device__ void block_receive(const LowLatencyCombineArgs& args, BlockState& blo
   __shared__ Record records[kMaxRanks];
   __shared__ Contributions contributions;
   const bool is_last = blockIdx.x + 1 == gridDim.x;
-  if (is_last && args.party.notes_progress &&
-      static_cast<int>(threadIdx.x) / kWarpThreads == block_threads() / kWarpThreads - 1) {
+  if (is_last && args.party.notes_progress && thread_is_in_last_warp()) {
     warp_note_progress(args.party, block);
   }
   if (!block_await_records(args.party, block, records)) return;

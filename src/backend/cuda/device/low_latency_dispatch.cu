@@ -67,7 +67,7 @@ __device__ void block_receive(const LowLatencyDispatchArgs& args, BlockState& bl
     grid_fetch<T>(args, experts, sources, table, max(static_cast<int>(blockIdx.x) - 1, 0), max(others, 1));
   }
   if (blockIdx.x != 0) return;
-  if (args.party.notes_progress && static_cast<int>(threadIdx.x) / kWarpThreads == block_threads() / kWarpThreads - 1) {
+  if (args.party.notes_progress && thread_is_in_last_warp()) {
     warp_note_progress(args.party, block);
   }
   block_place(args, block, experts, table);
