@@ -41,9 +41,12 @@ elseif(CROSSDOCK_CUDA)
   set(crossdock_cuda_runtime CUDA::cudart_static)
 endif()
 
-# crossdock_compile_kernels(target): compiles the .cu files of a target for the emulator, if that is what is built.
+# crossdock_compile_kernels(target): how the .cu files of a target are compiled, for the emulator too, if that is what is
+# built. Kernels use the arithmetic of plan and of the layouts that host and device share.
 function(crossdock_compile_kernels target)
   if(CROSSDOCK_EMULATE_CUDA)
     crossdock_translate_kernels(${target})
+  else()
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr>)
   endif()
 endfunction()

@@ -39,6 +39,7 @@ threads cuda_logfmt_test
 threads cuda_low_latency_test
 threads cuda_low_latency_failure_test
 threads cuda_mask_test
+threads cuda_worst_case_loss_test
 threads cuda_graph_test
 threads cuda_soak_test
 processes cuda_device_windows_test

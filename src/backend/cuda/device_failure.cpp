@@ -127,6 +127,15 @@ Error error_of(const device::Failure& failure, const FailureContext& context) {
                         "dispatch: rank {} would receive {} tokens, but num_worst_tokens is {} there", failure.rank,
                         failure.detail, failure.theirs.extent)
           .with_rank(failure.rank);
+    case FailureKind::kLost:
+      return error(ErrorCode::kPeerLost,
+                   fmt::format("rank {} was lost before its rows were here; it is masked from now on, the others may "
+                               "call the operation again",
+                               failure.rank));
+    case FailureKind::kStoring:
+      return error(
+          ErrorCode::kTimeout,
+          fmt::format("rank {} was lost before its rows were here, and may still be storing some", failure.rank));
     case FailureKind::kBroken:
     case FailureKind::kNone: break;
   }
@@ -134,7 +143,8 @@ Error error_of(const device::Failure& failure, const FailureContext& context) {
 }
 
 bool breaks(const device::Failure& failure) noexcept {
-  return failure.kind == FailureKind::kTimeout || failure.kind == FailureKind::kGone;
+  return failure.kind == FailureKind::kTimeout || failure.kind == FailureKind::kGone ||
+         failure.kind == FailureKind::kStoring;
 }
 
 }  // namespace crossdock::cuda

@@ -74,8 +74,7 @@ Parts make_parts(Bootstrap& bootstrap, const BufferOptions& options) {
       std::make_shared<host::Arena>(own, own->data() + node->control_bytes, arena_bytes, node->stream->device());
   node->queue =
       std::make_unique<KernelQueue>(node->group, node->windows, node->stream, options.max_experts, devices.num_sharers);
-  // The host finds out what a dispatch without a rank that was lost on the way comes to.
-  node->counts_on_device = devices.most_sharers <= kMostSharers && !options.mask_lost_ranks;
+  node->counts_on_device = devices.most_sharers <= kMostSharers;
   return {std::move(local_device), std::make_unique<CudaBackend>(std::move(node))};
 }
 

@@ -23,7 +23,6 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr int kMostMultiprocessors = 32;    ///< of a kernel that waits: it should leave some to the experts
-constexpr milliseconds kWatchInterval{20};  ///< between two looks at the peers
 constexpr milliseconds kKernelGrace{2000};  ///< that a kernel may be late: it has a deadline of its own
 constexpr milliseconds kReadPatience{200};  ///< for others to read what was kept
 constexpr int kSpins = 2000;
@@ -53,6 +52,7 @@ KernelQueue::KernelQueue(std::shared_ptr<host::Group> group, DeviceWindows windo
   int greatest = 0;
   check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "cudaDeviceGetStreamPriorityRange");
   check(cudaStreamCreateWithPriority(&own_stream_, cudaStreamNonBlocking, greatest), "cudaStreamCreateWithPriority");
+  if (group_->windows.mask_lost_ranks) watcher_ = std::jthread([this](const std::stop_token& stop) { watch(stop); });
 }
 
 KernelQueue::~KernelQueue() {
@@ -220,7 +220,7 @@ void KernelQueue::await(const Launch& launch, const Deadline& deadline) {
   int spins = kSpins;
   auto next_watch = Deadline::Clock::now() + kWatchInterval;
   // If ranks are lost, one after the other, the kernel has patience with each.
-  const int losses = group_->windows.mask_lost_ranks ? group_->num_ranks() : 0;
+  const int losses = group_->windows.mask_lost_ranks ? group_->num_ranks() + 1 : 0;  // and with what the last stores
   const Deadline given_up(deadline.left() + kKernelGrace +
                           losses * std::max<Milliseconds>(std::min(deadline.timeout(), kLongest), kKernelGrace));
   while (!CommunicationStream::is_through(*launch.ticket)) {
@@ -228,7 +228,8 @@ void KernelQueue::await(const Launch& launch, const Deadline& deadline) {
     for (int i = 0; i < kYieldsPerClock && !CommunicationStream::is_through(*launch.ticket); ++i) ::sched_yield();
     if (Deadline::Clock::now() < next_watch) continue;
     next_watch += kWatchInterval;
-    watch_peers(launch.epoch);
+    watch_peers();
+    note_masked(launch.epoch);
     const cudaError_t state = cudaStreamQuery(launch.stream);
     if (state != cudaErrorNotReady && state != cudaSuccess) {
       group_->signals.depart(host::Departure::kBroken, "gave up: its device failed");
@@ -243,17 +244,6 @@ void KernelQueue::await(const Launch& launch, const Deadline& deadline) {
   note_losses();
   device::Failure& failure = mailbox_[0].failures[launch.ordinal % device::Mailbox::kFailures];
   if (load(failure.ordinal) == launch.ordinal) throw take(failure, launch.operation, deadline.timeout());
-}
-
-/// Tells the kernels which ranks will not come. One that has left has done its part of everything that it began.
-void KernelQueue::watch_peers(std::uint64_t epoch) {
-  std::uint64_t gone =
-      group_->signals.masks().is_left_out(epoch) ? std::uint64_t{1} << static_cast<unsigned>(group_->rank()) : 0;
-  for (int rank = 0; rank < group_->num_ranks(); ++rank) {
-    if (rank != group_->rank() && group_->signals.is_gone(rank))
-      gone |= std::uint64_t{1} << static_cast<unsigned>(rank);
-  }
-  std::atomic_ref(mailbox_[0].gone).store(gone, std::memory_order_release);
 }
 
 void KernelQueue::throw_unawaited() {

@@ -11,8 +11,10 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include <crossdock/buffer.hpp>
@@ -101,6 +103,7 @@ class KernelQueue {
 
  private:
   static constexpr Milliseconds kLongest = std::chrono::hours(24 * 365);
+  static constexpr Milliseconds kWatchInterval{20};  ///< between two looks at the peers
 
   /// With the lock.
   void order(const Launch& launch);
@@ -108,7 +111,12 @@ class KernelQueue {
   [[nodiscard]] std::shared_ptr<const CommunicationStream::Ticket> take_ticket() const;
   [[nodiscard]] bool has_kept();
   void release_kept();
-  void watch_peers(std::uint64_t epoch);
+  /// Tells the kernels which ranks will not come.
+  void watch_peers();
+  /// The same of this rank, if others mask it in the operation of `epoch`.
+  void note_masked(std::uint64_t epoch);
+  /// Watches the peers until it is to stop.
+  void watch(const std::stop_token& stop);
   /// With the lock.
   void note_losses();
   void readmit(const device::ReadmissionArgs& args);
@@ -147,6 +155,8 @@ class KernelQueue {
   std::uint64_t failures_taken_ = 0;
   std::shared_ptr<std::atomic<int>> open_hooks_ = std::make_shared<std::atomic<int>>(0);  ///< Launch::open_hook alive
   std::array<std::uint64_t, device::Mailbox::kFailures> awaited_{};  ///< ordinals, at their own place
+  /// With BufferOptions::mask_lost_ranks: kernels that no host waits for hear of ranks that died, too.
+  std::jthread watcher_;
 };
 
 }  // namespace crossdock::cuda

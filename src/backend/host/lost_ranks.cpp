@@ -47,7 +47,10 @@ bool Signals::give_up(int rank, const Goal& goal, const WaitContext& context) {
 
 void Signals::note_loss(int rank, const Goal& goal, const WaitContext& context) {
   const std::uint64_t reached = counter_of(rank, goal).load(std::memory_order_acquire) & kEpochMask;
-  const std::uint64_t since = goal.counter == Counter::kRetired ? reached + 1 : context.epoch;
+  lose(rank, goal.counter == Counter::kRetired ? reached + 1 : context.epoch);
+}
+
+void Signals::lose(int rank, std::uint64_t since) {
   if (masks_.lose(rank, since)) {
     last_loss_.store(Clock::now().time_since_epoch().count(), std::memory_order_relaxed);
   }
@@ -113,9 +116,12 @@ void Signals::stop(Phase phase, std::uint64_t epoch) noexcept {
 bool Signals::has_stopped(int rank, Phase phase, std::uint64_t epoch) const noexcept {
   const std::uint64_t word = windows_.signal_of(rank, phase, epoch).load(std::memory_order_acquire);
   if (is_sealed_for(word, epoch) ? (word & kStopped) != 0 : (word & kEpochMask) >= epoch) return true;
-  const auto& header = windows_.header(rank);
-  return (header.retired.load(std::memory_order_acquire) & kEpochMask) >= epoch ||
-         header.departure.load(std::memory_order_acquire) == Departure::kLeft || windows_.watch.is_dead(rank);
+  return (windows_.header(rank).retired.load(std::memory_order_acquire) & kEpochMask) >= epoch || has_ended(rank);
+}
+
+bool Signals::has_ended(int rank) const noexcept {
+  return windows_.header(rank).departure.load(std::memory_order_acquire) == Departure::kLeft ||
+         windows_.watch.is_dead(rank);
 }
 
 std::uint64_t Signals::readmit(std::uint64_t next, std::string_view operation, const std::function<void()>& finish) {

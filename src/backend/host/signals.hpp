@@ -81,6 +81,10 @@ class Signals {
   /// Does that rank write to or read from others' windows no more for `epoch`, in the part that ends with `phase`?
   [[nodiscard]] bool has_stopped(int rank, Phase phase, std::uint64_t epoch) const noexcept;
 
+  /// The rank takes no part from operation `since` on: the backend found out by itself. Not all hear of it at once, so
+  /// those who are late now are given time.
+  void lose(int rank, std::uint64_t since);
+
   [[nodiscard]] Masks& masks() noexcept { return masks_; }
   [[nodiscard]] const Masks& masks() const noexcept { return masks_; }
   /// The epoch of this rank's next operation, which is `next` unless it was masked and is let in again. Throws kState
@@ -93,6 +97,8 @@ class Signals {
   void depart(Departure departure, std::string_view reason) noexcept;
   /// Has that rank left, broken its buffer or died?
   [[nodiscard]] bool is_gone(int rank) const noexcept;
+  /// Has it left, or died? Then it writes nothing any more.
+  [[nodiscard]] bool has_ended(int rank) const noexcept;
   [[nodiscard]] bool is_broken() const noexcept { return broken_.load(std::memory_order_acquire); }
 
  private:

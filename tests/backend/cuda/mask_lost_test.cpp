@@ -34,12 +34,16 @@ BufferOptions lossy_options(int rank) {
   return options;
 }
 
-/// Low-latency worlds, and what comes of them without the victim.
+/// Low-latency worlds, and what comes of them without the victim; and some of throughput mode with a worst case.
 struct Worlds {
   std::vector<LowLatencyWorld> whole;
   std::vector<LowLatencyWorld> masked;
+  std::vector<RandomWorld> worst_cases;
 
   Worlds() {
+    for (const RandomWorld& world : random_worlds_of(kRanks, 40)) {
+      if (world.num_worst_tokens && worst_cases.size() < 6) worst_cases.push_back(world);
+    }
     for (std::uint64_t seed = 1; seed <= 12; ++seed) {
       whole.push_back(make_low_latency_world(seed, {.num_ranks = kRanks}));
       masked.push_back(with_masked(whole.back(), {kVictim}, {kVictim}));
@@ -49,6 +53,9 @@ struct Worlds {
   void run(Buffer& buffer, const TensorPlace& place, bool is_masked) const {
     for (std::size_t i = 0; i < whole.size(); ++i) {
       LowLatencyRun(buffer, whole[i], is_masked ? masked[i] : whole[i], place).run(cuda_options_of(i, buffer.rank()));
+    }
+    for (const RandomWorld& world : worst_cases) {
+      run_world_or_throw(buffer, world, is_masked ? masked_world(world, {kVictim}) : world, place);
     }
   }
 };
@@ -142,6 +149,12 @@ TEST_F(CudaLostRanks, InThroughputMode) {
     for (const RandomWorld& world : random) {
       run_world_or_throw(buffer, world, masked_world(world, {kVictim}), place);
     }
+  });
+}
+
+TEST_F(CudaLostRanks, InThroughputModeWithoutTheHost) {
+  run_with_victim(worlds, kNothing, [&](Buffer& buffer, const TensorPlace& place) {
+    run_world_or_throw(buffer, worlds.worst_cases[0], masked_world(worlds.worst_cases[0], {kVictim}), place);
   });
 }
 

@@ -77,13 +77,15 @@ struct OwnState {
   std::uint64_t last_loss;     ///< device clock
   // Written by others too, see lost_ranks.cuh.
   std::uint64_t admitted_epoch;  ///< as `epoch`, when this rank was let in again
-  std::uint64_t claim;           ///< up to this operation the rank takes part; or kSealed | the first that goes without
-  std::uint64_t sealed_epoch;    ///< of a seal that is no more
+  std::uint64_t claim;           ///< up to this stage the rank takes part; or kSealed | the first that goes without
+  std::uint64_t sealed_stage;    ///< of a seal that is no more
   std::uint32_t send_ended;      ///< blocks
   std::uint32_t receive_ended;
   // Of a kernel of worst_case.hpp that runs.
   std::uint32_t is_exchanged;
-  std::uint32_t rows_found;  ///< blocks that have found the rows of their selections
+  std::uint32_t rows_found;       ///< blocks that have found the rows of their selections
+  std::uint64_t exchange_masked;  ///< of the block that did the exchange: BlockState::masked
+  std::uint64_t exchange_lost;
   Obstacle obstacle;
   std::int64_t detail[2];
   std::uint64_t ordinals[kSlots];  ///< of the operations in the slots, as their host counts them
@@ -175,6 +177,8 @@ enum class FailureKind : std::uint32_t {
   kMismatch,  ///< first and theirs differ
   kMasked,    ///< the others go without this rank
   kOverflow,  ///< `rank` would receive `detail` rows, more than it takes
+  kLost,      ///< `rank` was given up after it had announced rows, and they are not here
+  kStoring,   ///< the same, and it may still be storing them here
 };
 
 /// In pinned memory. `ordinal` is written last.
@@ -197,6 +201,7 @@ struct Mailbox {
   std::uint64_t read_ordinal;   ///< every rank has read all that belongs to the operations up to this
   std::uint64_t lost;           ///< OwnState::lost
   std::uint64_t gone;           ///< bit r: rank r will not come, or r is this rank and masked; written by the host
+  std::uint64_t ended;          ///< bit r: rank r has left or its process has ended; written by the host
   Failure failures[kFailures];  ///< an operation's is at its ordinal modulo this
 };
 

@@ -91,7 +91,8 @@ __device__ void block_await_readers(const LowLatencyCombineArgs& args, BlockStat
   if (rank < args.party.num_ranks && !thread_is_masked(block, rank)) {
     const Slot slot(args.party, block.epoch);
     const std::uint64_t* const read = slot.read(rank, args.party.rank);
-    thread_note(block, thread_wait(args.party, block, rank, read, block.epoch, block.epoch + 1), rank);
+    const std::uint64_t stage = thread_announcing(block.epoch + 1);
+    thread_note(block, thread_wait(args.party, block, rank, read, block.epoch, stage), rank);
   }
   static_cast<void>(block_fails(args.party, block));
 }
@@ -113,7 +114,7 @@ __global__ void __launch_bounds__(kCombineThreads, 1)
   }
   if (!block_ends_last(&thread_own(party).receive_ended, block)) return;
   if (thread_receives(party) && !block.is_broken) {
-    block_check_standing(party, block);
+    static_cast<void>(block_has_standing(party, block));
     block_announce_read(party, block);
     if (args.is_shared != 0 && thread_look(&thread_own(party).broken) == 0) {
       block_await_readers(args, block);

@@ -108,7 +108,7 @@ __global__ void __launch_bounds__(kDispatchThreads, 1)
     if (thread_receives(party) && block.failure == BlockState::kNoFailure) block_receive<T>(args, block, table);
   }
   if (!block_ends_last(&thread_own(party).receive_ended, block)) return;
-  if (thread_receives(party) && !block.is_broken) block_check_standing(party, block);
+  if (thread_receives(party) && !block.is_broken) static_cast<void>(block_has_standing(party, block));
   if (thread_receives(party) && !block.is_broken) block_announce_read(party, block);
   if (thread_receives(party) && block.has_failed) block_clear_results(args);
   block_finish(party, block, args.completion);

@@ -61,7 +61,7 @@ struct BlockState {
   std::uint64_t lost;      ///< those of them that were given up, in this operation or before
   std::uint64_t deadline;  ///< of the half that runs
   std::uint64_t begin;     ///< of the half that runs
-  bool is_broken;          ///< nothing is to be waited for
+  bool is_broken;          ///< by an earlier operation, or the first half: nothing is to be waited for
   unsigned failure;        ///< the least rank << 8 | FailureKind, or kNoFailure
   bool is_last;            ///< of the blocks
   bool has_failed;         ///< the block has reported a failure; in the last one: any block has
@@ -77,7 +77,9 @@ __device__ inline void block_begin(const Party& party, BlockState& block) {
     block.epoch = thread_sends(party) ? own.epoch + 1 : *party.epoch;
     block.masked = own.masked;
     block.lost = own.lost;
-    block.is_broken = own.broken != 0;
+    // Another block of this kernel may have found a failure already: that is none of an earlier operation.
+    const std::uint64_t broken = thread_look(&own.broken);
+    block.is_broken = broken != 0 && (broken != block.epoch || !thread_sends(party));
     block.failure = BlockState::kNoFailure;
     block.has_failed = false;
     block.detail = 0;
@@ -101,7 +103,7 @@ __device__ inline void thread_report(const Party& party, BlockState& block, Fail
   block.has_failed = true;
   const std::uint64_t epoch = block.epoch;
   OwnState& own = thread_own(party);
-  if (kind == FailureKind::kTimeout || kind == FailureKind::kGone) {
+  if (kind == FailureKind::kTimeout || kind == FailureKind::kGone || kind == FailureKind::kStoring) {
     thread_set(&own.broken, epoch);
   }
   auto* const reported = reinterpret_cast<unsigned long long*>(&own.failed_epoch);
@@ -120,14 +122,18 @@ __device__ inline void thread_report(const Party& party, BlockState& block, Fail
   thread_release(&party.mailbox->num_failures, ++own.num_failures);
 }
 
+/// The timeout, or a second: what others, and a rank that was lost, need to hear of a loss.
+__device__ inline std::uint64_t thread_grace_ns(const Party& party) {
+  constexpr std::uint64_t kShortestGraceNs = 1'000'000'000;
+  return party.timeout_ns > kShortestGraceNs ? party.timeout_ns : kShortestGraceNs;
+}
+
 /// May a rank be given up now because it is late? One at a time: those who are left come at different times if one of
 /// them hears of a loss later than another.
 __device__ inline bool thread_loses_patience(const Party& party, std::uint64_t now) {
-  constexpr std::uint64_t kShortestGraceNs = 1'000'000'000;
   std::uint64_t* const last_loss = &thread_own(party).last_loss;
   const std::uint64_t before = thread_look(last_loss);
-  const std::uint64_t grace = party.timeout_ns > kShortestGraceNs ? party.timeout_ns : kShortestGraceNs;
-  return (before == 0 || now >= before + grace) && thread_swap(last_loss, before, now);
+  return (before == 0 || now >= before + thread_grace_ns(party)) && thread_swap(last_loss, before, now);
 }
 
 /// The operation goes on without the rank.
@@ -141,7 +147,7 @@ __device__ inline void thread_exclude(const Party& party, BlockState& block, int
 /// What becomes of a rank that is still waited for: kNone if it may come, or if the block has gone on without it. Not
 /// inlined, see block_await_records.
 __device__ inline __noinline__ FailureKind thread_reconsider(const Party& party, BlockState& block, int rank,
-                                                             std::uint64_t needed) {
+                                                             std::uint64_t stage) {
   constexpr std::uint64_t kClaimGraceNs = 1'000'000'000;  // between a claim and what it announces, at most
   const std::uint64_t gone = thread_look(&party.mailbox->gone);
   if (thread_takes_part(gone, party.rank)) return FailureKind::kMasked;
@@ -150,9 +156,9 @@ __device__ inline __noinline__ FailureKind thread_reconsider(const Party& party,
   if (thread_is_given_up(party)) return FailureKind::kMasked;  // then it has no say about others
   const std::uint64_t now = thread_clock_ns();
   const bool is_late = now >= block.deadline;
-  bool is_lost = thread_is_lost(party, rank, needed);
+  bool is_lost = thread_is_lost(party, rank, stage);
   if (!is_lost && (is_gone || (is_late && thread_loses_patience(party, now)))) {
-    is_lost = thread_gives_up(party, rank, needed);
+    is_lost = thread_gives_up(party, rank, stage);
     if (!is_lost && is_late && now >= block.deadline + party.timeout_ns + kClaimGraceNs) return FailureKind::kTimeout;
   }
   if (is_lost) thread_exclude(party, block, rank);
@@ -160,9 +166,9 @@ __device__ inline __noinline__ FailureKind thread_reconsider(const Party& party,
 }
 
 /// Waits until *word, which `rank` writes, is at least `required`. If ranks that are lost are to be masked, and this
-/// one does not take part in operation `needed` any more, the block goes on without it.
+/// one does not get to `stage` any more, the block goes on without it.
 __device__ inline FailureKind thread_wait(const Party& party, BlockState& block, int rank, const std::uint64_t* word,
-                                          std::uint64_t required, std::uint64_t needed) {
+                                          std::uint64_t required, std::uint64_t stage) {
   constexpr unsigned kPollsPerClock = 64;
   constexpr unsigned kPollsPerHost = 4096;  // the host's word is far away, and so are those of other devices
   // The look that finds it is also what acquires it: another access would take as long as all else here.
@@ -172,7 +178,7 @@ __device__ inline FailureKind thread_wait(const Party& party, BlockState& block,
     if (thread_look(&thread_own(party).broken) != 0) return FailureKind::kBroken;
     if (!party.masks_lost && thread_clock_ns() >= block.deadline) return FailureKind::kTimeout;
     if (polls % kPollsPerHost != 0) continue;
-    const FailureKind kind = thread_reconsider(party, block, rank, needed);
+    const FailureKind kind = thread_reconsider(party, block, rank, stage);
     if (kind != FailureKind::kNone && !has_come()) return kind;
     if (thread_is_masked(block, rank)) return FailureKind::kNone;
   }
@@ -204,7 +210,8 @@ __device__ inline void block_await_slot(const Party& party, BlockState& block, i
   if (rank < 0 || rank >= party.num_ranks || block.epoch <= kSlots || thread_is_masked(block, rank)) return;
   const Slot slot(party, block.epoch);
   const std::uint64_t before = block.epoch - kSlots;
-  thread_note(block, thread_wait(party, block, rank, slot.read(rank, party.rank), before, block.epoch), rank);
+  const std::uint64_t stage = thread_announcing(block.epoch);
+  thread_note(block, thread_wait(party, block, rank, slot.read(rank, party.rank), before, stage), rank);
 }
 
 /// The same for what was staged before where a captured operation, or another one, stages: `header` says what.
@@ -215,7 +222,8 @@ __device__ inline void block_await_parcel(const Party& party, BlockState& block,
   if (rank >= 0 && rank < party.num_ranks && header.stamp == (ParcelHeader::kStamp ^ before) && before < block.epoch &&
       !thread_is_masked(block, rank)) {
     const Slot slot(party, before);
-    thread_note(block, thread_wait(party, block, rank, slot.read(rank, party.rank), before, block.epoch), rank);
+    const std::uint64_t stage = thread_announcing(block.epoch);
+    thread_note(block, thread_wait(party, block, rank, slot.read(rank, party.rank), before, stage), rank);
   }
 }
 
@@ -242,7 +250,8 @@ __device__ inline __noinline__ bool block_await_records(const Party& party, Bloc
   bool takes_part = rank < party.num_ranks && !thread_is_masked(block, rank);
   if (takes_part) {
     const Record& theirs = Slot(party, block.epoch).record(rank, party.rank);
-    const FailureKind kind = thread_wait(party, block, rank, &theirs.epoch, block.epoch, block.epoch);
+    const FailureKind kind =
+        thread_wait(party, block, rank, &theirs.epoch, block.epoch, thread_announcing(block.epoch));
     records[rank] = theirs;
     thread_note(block, kind, rank);
     takes_part = !thread_is_masked(block, rank);
@@ -269,20 +278,27 @@ __device__ inline void block_stand_aside(const Party& party, BlockState& block) 
   __syncthreads();
 }
 
-/// All threads of the last block, when this rank has done its part: was it given up meanwhile? Others may have changed
-/// then what it has read.
-__device__ inline void block_check_standing(const Party& party, BlockState& block) {
-  if (!party.masks_lost) return;
+/// All threads of a block: do the others still count on this rank? If not they may have changed what it has read.
+__device__ inline bool block_has_standing(const Party& party, BlockState& block) {
+  if (!party.masks_lost) return true;
   const bool is_given_up = threadIdx.x == 0 && thread_is_given_up(party);
-  if (__syncthreads_or(is_given_up ? 1 : 0) != 0) block_stand_aside(party, block);
+  if (__syncthreads_or(is_given_up ? 1 : 0) == 0) return true;
+  block_stand_aside(party, block);
+  return false;
+}
+
+/// All threads, if ranks that are lost are masked. False if this one was given up before it got so far; then it stands
+/// aside.
+__device__ inline bool block_claims(const Party& party, BlockState& block, std::uint64_t stage) {
+  const bool is_given_up = threadIdx.x == 0 && !thread_claims(party, stage);
+  if (__syncthreads_or(is_given_up ? 1 : 0) == 0) return true;
+  block_stand_aside(party, block);
+  return false;
 }
 
 /// All threads. Writes this rank's record to every window; epoch and masks need not be filled in.
 __device__ inline void block_announce(const Party& party, BlockState& block, Record record) {
-  if (party.masks_lost) {
-    const bool is_given_up = threadIdx.x == 0 && !thread_claims(party, block.epoch);
-    if (__syncthreads_or(is_given_up ? 1 : 0) != 0) return block_stand_aside(party, block);
-  }
+  if (party.masks_lost && !block_claims(party, block, thread_announcing(block.epoch))) return;
   const int rank = static_cast<int>(threadIdx.x);
   if (rank >= party.num_ranks) return;
   record.masked = block.masked;

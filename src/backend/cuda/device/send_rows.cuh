@@ -158,24 +158,37 @@ __device__ void warp_send_extras(const SendArgs& args, const Targets& targets, s
   }
 }
 
-/// All rows if the operation failed.
+/// The part of one of `num_blocks` blocks.
 template <typename Id>
-__device__ void grid_fill_unused(const SendArgs& args, std::int64_t num_recv) {
-  const std::int64_t begin = max(num_recv, std::int64_t{0}) * args.num_topk;
+__device__ void block_fill_unused_rows(const SendArgs& args, std::int64_t num_used, unsigned block,
+                                       unsigned num_blocks) {
   const std::int64_t end = args.unused.num_rows * args.num_topk;
-  for (std::int64_t i = begin + blockIdx.x * kSendThreads + threadIdx.x; i < end; i += gridDim.x * kSendThreads) {
+  for (std::int64_t i = num_used * args.num_topk + block * kSendThreads + threadIdx.x; i < end;
+       i += num_blocks * kSendThreads) {
     reinterpret_cast<Id*>(args.unused.topk_idx)[i] = Id{-1};
     args.unused.topk_weights[i] = 0.0F;
   }
 }
 
 /// The same of an expanded dispatch.
-__device__ inline void grid_fill_unused_selections(const UnusedRows& unused, std::int64_t num_recv) {
-  const std::int64_t begin = max(num_recv, std::int64_t{0});
-  for (std::int64_t i = begin + blockIdx.x * kSendThreads + threadIdx.x; i < unused.num_rows;
-       i += gridDim.x * kSendThreads) {
+__device__ inline void block_fill_unused_selections(const UnusedRows& unused, std::int64_t num_used, unsigned block,
+                                                    unsigned num_blocks) {
+  for (std::int64_t i = num_used + block * kSendThreads + threadIdx.x; i < unused.num_rows;
+       i += num_blocks * kSendThreads) {
     unused.topk_weights[i] = 0.0F;
     unused.src_idx[i] = -1;
+  }
+}
+
+template <typename Rows>
+__device__ void block_fill_unused(const SendArgs& args, std::int64_t num_used, unsigned block, unsigned num_blocks) {
+  if (args.unused.num_rows == 0) return;
+  if constexpr (Rows::kExpanded) {
+    block_fill_unused_selections(args.unused, num_used, block, num_blocks);
+  } else if (args.id_bytes == 8) {
+    block_fill_unused_rows<long long>(args, num_used, block, num_blocks);
+  } else {
+    block_fill_unused_rows<int>(args, num_used, block, num_blocks);
   }
 }
 
@@ -197,14 +210,8 @@ __device__ void grid_send(const SendArgs& args, const SendTable& table) {
       warp_send_extras<Rows>(args, targets, item.token());
     }
   }
-  if (args.unused.num_rows == 0) return;
-  if constexpr (Rows::kExpanded) {
-    grid_fill_unused_selections(args.unused, table.num_recv);
-  } else if (args.id_bytes == 8) {
-    grid_fill_unused<long long>(args, table.num_recv);
-  } else {
-    grid_fill_unused<int>(args, table.num_recv);
-  }
+  // All rows if the operation failed.
+  block_fill_unused<Rows>(args, max(table.num_recv, std::int64_t{0}), blockIdx.x, gridDim.x);
 }
 
 /// Bytes of the widest access that suits what a thread moves.

@@ -3,7 +3,7 @@
 #include "backend/cuda/device/loading.hpp"
 #include "backend/cuda/device/reduce_rows.cuh"
 #include "backend/cuda/device/send_rows.cuh"
-#include "backend/cuda/device/worst_case.cuh"
+#include "backend/cuda/device/worst_case_completion.cuh"
 
 namespace crossdock::cuda::device {
 
@@ -16,7 +16,8 @@ __global__ void __launch_bounds__(kSendThreads, 1)
   block_begin(args.party, block);
   grid_exchange(args, block);
   grid_send<SentToRanks, T>(rows, *args.send);
-  if (block_ends_last(&thread_own(args.party).receive_ended, block)) block_complete_worst_case(args, block);
+  if (!block_ends_last(&thread_own(args.party).receive_ended, block)) return;
+  block_complete_worst_case(args, block, [&] { block_fill_unused<SentToRanks>(rows, 0, 0, 1); });
 }
 
 template <typename T>
@@ -30,7 +31,8 @@ __global__ void __launch_bounds__(kSendThreads, 1)
   if (args.kind == OperationKind::kWorstCaseDispatch) grid_find_rows(args, selections);
   grid_clear_padding<T>(padding);
   grid_send<SentToSelections, T>(rows, *args.send);
-  if (block_ends_last(&thread_own(args.party).receive_ended, block)) block_complete_worst_case(args, block);
+  if (!block_ends_last(&thread_own(args.party).receive_ended, block)) return;
+  block_complete_worst_case(args, block, [&] { block_fill_unused<SentToSelections>(rows, 0, 0, 1); });
 }
 
 template <typename Rows, typename Type, typename T, bool kFew>
@@ -40,7 +42,7 @@ __global__ void __launch_bounds__(kReduceThreads, 1)
   block_begin(args.party, block);
   grid_exchange(args, block);
   grid_reduce<Rows, Type, T, kFew>(rows, *args.reduce);
-  if (block_ends_last(&thread_own(args.party).receive_ended, block)) block_complete_worst_case(args, block);
+  if (block_ends_last(&thread_own(args.party).receive_ended, block)) block_complete_worst_case(args, block, [] {});
 }
 
 template <typename Rows>

@@ -1,4 +1,4 @@
-// What the ranks of throughput mode say to each other without the host: before the rows, and after them.
+// What the ranks of throughput mode say to each other without the host before rows move.
 #pragma once
 
 #include "backend/cuda/device/items.cuh"
@@ -41,7 +41,7 @@ __device__ inline void block_write_counts(const WorstCaseArgs& args, const Block
   if (args.kind == OperationKind::kWorstCaseDispatch) {
     for (int i = static_cast<int>(threadIdx.x); i < party.num_ranks * party.num_ranks; i += block_threads()) {
       const int to = i % party.num_ranks;
-      slot.rank_counts(party.rank, i / party.num_ranks)[to] = thread_is_masked(block, to) ? 0 : args.found.per_rank[to];
+      slot.rank_counts(party.rank, i / party.num_ranks)[to] = args.found.per_rank[to];
     }
     const plan::ExpertMap experts(args.num_experts, party.num_ranks);
     for (int expert = static_cast<int>(threadIdx.x); expert < args.num_experts; expert += block_threads()) {
@@ -116,7 +116,9 @@ __device__ inline bool block_take_counts(const WorstCaseArgs& args, BlockState& 
   std::int32_t* const counts = thread_counts_of(args.handle, party.num_ranks);
   for (int i = static_cast<int>(threadIdx.x); i < party.num_ranks * party.num_ranks; i += block_threads()) {
     const int from = i / party.num_ranks;
-    counts[i] = thread_is_masked(block, from) ? 0 : slot.rank_counts(from, party.rank)[i % party.num_ranks];
+    const int to = i % party.num_ranks;
+    const bool takes_part = !thread_is_masked(block, from) && !thread_is_masked(block, to);
+    counts[i] = takes_part ? slot.rank_counts(from, party.rank)[to] : 0;
   }
   const bool is_expanded = args.groups.alignment > 0;
   __syncthreads();
@@ -197,17 +199,33 @@ __device__ inline void block_write_reduce_table(const WorstCaseArgs& args, const
   atomicOr(reinterpret_cast<unsigned long long*>(&args.reduce->ranks), 1ULL << static_cast<unsigned>(rank));
 }
 
+/// By one thread: rows are neither sent nor summed.
+__device__ inline void thread_clear_table(const WorstCaseArgs& args) {
+  if (args.send != nullptr) {
+    args.send->ranks = 0;
+    args.send->num_recv = -1;
+  } else {
+    args.reduce->ranks = 0;
+    args.reduce->is_failed = 1;
+  }
+}
+
+/// All threads. The rows of ranks that take no part are zeros in the result of a cached expanded dispatch: they were
+/// cleared by those who knew of it before they announced. False if not all did.
+__device__ inline bool block_knew_of_losses(const Party& party, BlockState& block, const Record* records) {
+  const int rank = static_cast<int>(threadIdx.x);
+  if (rank < party.num_ranks && !thread_is_masked(block, rank) && records[rank].masked != block.masked) {
+    const auto unknown = static_cast<long long>(block.masked & ~records[rank].masked);
+    thread_note(block, FailureKind::kLost, __ffsll(unknown) - 1);
+  }
+  return !block_fails(party, block);
+}
+
 /// All threads of one block. Announces, waits for all ranks, compares, and writes the table by which rows are sent or
 /// summed; one that says that the operation failed if it did.
 __device__ inline void block_exchange(const WorstCaseArgs& args, BlockState& block) {
   __shared__ Record records[kMaxRanks];
-  if (threadIdx.x == 0 && args.send != nullptr) {
-    args.send->ranks = 0;
-    args.send->num_recv = -1;
-  } else if (threadIdx.x == 0) {
-    args.reduce->ranks = 0;
-    args.reduce->is_failed = 1;
-  }
+  if (threadIdx.x == 0) thread_clear_table(args);
   __syncthreads();
   if (args.kind == OperationKind::kWorstCaseDispatch) block_clear_handle(args);
   if (block.is_broken) {
@@ -221,6 +239,7 @@ __device__ inline void block_exchange(const WorstCaseArgs& args, BlockState& blo
   if (is_cached_expanded && block.masked != 0) block_clear_result(args);
   block_announce_exchange(args, block);
   if (!block_await_records(args.party, block, records)) return;
+  if (is_cached_expanded && args.party.masks_lost && !block_knew_of_losses(args.party, block, records)) return;
   if (args.kind == OperationKind::kWorstCaseDispatch && !block_take_counts(args, block, records)) return;
   __syncthreads();
   if (args.send != nullptr) {
@@ -228,106 +247,31 @@ __device__ inline void block_exchange(const WorstCaseArgs& args, BlockState& blo
   } else {
     block_write_reduce_table(args, block, records);
   }
+  if (!args.party.masks_lost) return;
+  __threadfence_system();  // while the others count on this rank, what was read of them stands
+  if (block_has_standing(args.party, block)) return;
+  if (threadIdx.x == 0) thread_clear_table(args);
+  if (args.kind == OperationKind::kWorstCaseDispatch) block_clear_handle(args);
 }
 
 /// All threads of all blocks: one block does the exchange, the others wait for it.
 __device__ inline void grid_exchange(const WorstCaseArgs& args, BlockState& block) {
-  std::uint32_t* const is_exchanged = &thread_own(args.party).is_exchanged;
+  OwnState& own = thread_own(args.party);
   if (blockIdx.x == 0) {
     block_exchange(args, block);
     __syncthreads();
-    if (threadIdx.x == 0) thread_release_here(is_exchanged, 1);
+    if (threadIdx.x == 0) {
+      own.exchange_masked = block.masked;
+      own.exchange_lost = block.lost;
+      thread_release_here(&own.is_exchanged, 1);
+    }
   } else if (threadIdx.x == 0) {
-    while (thread_acquire_here(is_exchanged) == 0) {
+    while (thread_acquire_here(&own.is_exchanged) == 0) {
     }
+    block.masked = own.exchange_masked;
+    block.lost = own.exchange_lost;
   }
   __syncthreads();
-}
-
-/// All threads: until each rank's word is at least the epoch.
-template <typename Word>
-__device__ inline void block_await_all(const WorstCaseArgs& args, BlockState& block, const Word& word) {
-  const Party& party = args.party;
-  const int rank = static_cast<int>(threadIdx.x);
-  if (rank < party.num_ranks && !thread_is_masked(block, rank)) {
-    thread_note(block, thread_wait(party, block, rank, word(rank), block.epoch, block.epoch), rank);
-    if (party.wait_costs != nullptr && rank != party.rank) {
-      atomicAdd(reinterpret_cast<unsigned long long*>(&party.wait_costs[rank]), thread_clock_ns() - block.begin);
-    }
-  }
-  static_cast<void>(block_fails(party, block));
-}
-
-/// All threads. This rank's rows are where they belong; so will be the others'.
-__device__ inline void block_await_rows(const WorstCaseArgs& args, BlockState& block) {
-  const Party& party = args.party;
-  const Slot slot(party, block.epoch);
-  const int rank = static_cast<int>(threadIdx.x);
-  __threadfence_system();
-  if (rank < party.num_ranks) thread_release(slot.sent(party.rank, rank), block.epoch);
-  block_await_all(args, block, [&](int other) { return slot.sent(other, party.rank); });
-}
-
-/// All threads.
-__device__ inline void block_add_statistics(const WorstCaseArgs& args, const BlockState& block) {
-  const Party& party = args.party;
-  const Slot slot(party, block.epoch);
-  const plan::ExpertMap experts(args.num_experts, party.num_ranks);
-  const int begin = experts.begin(party.rank);
-  for (int e = static_cast<int>(threadIdx.x); e < experts.count(party.rank); e += block_threads()) {
-    std::int32_t sum = 0;
-    for (int rank = 0; rank < party.num_ranks; ++rank) {
-      if (!thread_is_masked(block, rank)) sum += slot.counts(rank, party.rank)[begin + e];
-    }
-    atomicAdd(&args.statistics[e], sum);
-  }
-}
-
-/// All threads. The rows of masked ranks keep their places in the result of a cached dispatch.
-__device__ inline void block_clear_absent_rows(const WorstCaseArgs& args, const BlockState& block) {
-  const Party& party = args.party;
-  const CountTable table = thread_table_of(args.handle, party);
-  const auto clear = [&](std::byte* rows, std::int64_t row_bytes, int rank) {
-    const std::int64_t begin = table.row_begin(rank, party.rank) * row_bytes;
-    const std::int64_t end = begin + table.at(rank, party.rank) * row_bytes;
-    for (std::int64_t i = begin + threadIdx.x; i < end; i += block_threads()) rows[i] = std::byte{0};
-  };
-  for (int rank = 0; rank < party.num_ranks; ++rank) {
-    if (!thread_is_masked(block, rank)) continue;
-    clear(args.recv_x, args.row_bytes, rank);
-    clear(args.recv_scales, args.scale_row_bytes, rank);
-  }
-}
-
-/// All threads of the last block, after the rows: waits until all rows for this rank are here (dispatch), or until all
-/// have read this rank's (combine), and ends the operation.
-__device__ inline void block_complete_worst_case(const WorstCaseArgs& args, BlockState& block) {
-  const Party& party = args.party;
-  if (threadIdx.x == 0) {
-    thread_own(party).is_exchanged = 0;
-    thread_own(party).rows_found = 0;
-    block.begin = thread_clock_ns();
-    block.deadline = block.begin + party.timeout_ns;
-  }
-  __syncthreads();
-  const bool is_dispatch = args.send != nullptr;
-  const bool has_failed = is_dispatch ? args.send->num_recv < 0 : args.reduce->is_failed != 0;
-  if (is_dispatch && !has_failed) {
-    block_await_rows(args, block);
-    if (args.statistics != nullptr && block.failure == BlockState::kNoFailure) block_add_statistics(args, block);
-    const bool keeps_places = args.kind == OperationKind::kCachedDispatch && args.groups.alignment == 0;
-    if (keeps_places && block.masked != 0) block_clear_absent_rows(args, block);
-  }
-  if (!block.is_broken) {
-    __syncthreads();
-    block_announce_read(party, block);
-  }
-  if (!is_dispatch && !has_failed) {
-    const Slot slot(party, block.epoch);
-    block_await_all(args, block, [&](int other) { return slot.read(other, party.rank); });
-  }
-  if (party.notes_progress && threadIdx.x / kWarpThreads == 1) warp_note_progress(party, block);
-  block_finish(party, block, args.completion);
 }
 
 }  // namespace crossdock::cuda::device
