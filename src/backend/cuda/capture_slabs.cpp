@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "backend/cuda/cuda_error.hpp"
+#include "backend/cuda/rank_threads.hpp"
 #include "base/logging.hpp"
 
 namespace crossdock::cuda {
@@ -30,11 +31,19 @@ Capture capture_of(cudaStream_t stream) {
 
 using Kept = std::shared_ptr<CaptureSlabs>;
 
+/// Slabs become free at once; their memory, if the buffer is gone, when no one is kept from anything by that.
+void delete_kept(Kept* kept) {
+  Tensor memory = (*kept)->memory();
+  (*kept)->let_go();
+  delete kept;
+  RankThreads::run_without_any([&] { memory = {}; });
+}
+
 /// For a user object of CUDA, whose destructor must not call CUDA: giving memory back does, so another thread does it.
 void give_up(void* data) noexcept {
   auto* const kept = static_cast<Kept*>(data);
   try {
-    std::thread([kept] { delete kept; }).detach();
+    std::thread(delete_kept, kept).detach();
   } catch (const std::system_error& error) {
     logger().warn("the memory of a CUDA graph is not given back: {}", error.what());
   }
@@ -60,6 +69,7 @@ std::shared_ptr<CaptureSlabs> CaptureSlabs::of(cudaStream_t stream, const std::s
 std::optional<Tensor> CaptureSlabs::try_allocate(host::Arena& arena, DataType dtype,
                                                  std::span<const std::int64_t> shape, host::SlabUse use) {
   const std::size_t bytes = host::Arena::slab_bytes(dtype, shape);
+  remember(arena);
   std::optional<Tensor> slab = take(bytes, use);
   if (!slab) slab = arena.try_allocate(DataType::kUint8, std::array{static_cast<std::int64_t>(bytes)}, use);
   if (!slab) return std::nullopt;
@@ -68,6 +78,22 @@ std::optional<Tensor> CaptureSlabs::try_allocate(host::Arena& arena, DataType dt
   std::shared_ptr<void> owner(
       data, [self = shared_from_this(), slab = *std::move(slab), use](void*) noexcept { self->give_back(slab, use); });
   return Tensor::own(std::move(owner), data, dtype, shape, device);
+}
+
+void CaptureSlabs::let_go() {
+  std::vector<std::shared_ptr<const void>> kept;  // given up without the lock
+  const std::lock_guard lock(mutex_);
+  kept.swap(kept_);
+}
+
+void CaptureSlabs::remember(host::Arena& arena) {
+  const std::lock_guard lock(mutex_);
+  if (!memory_.defined()) memory_ = arena.whole();
+}
+
+Tensor CaptureSlabs::memory() {
+  const std::lock_guard lock(mutex_);
+  return memory_;
 }
 
 void CaptureSlabs::keep(std::shared_ptr<const void> used) {

@@ -35,13 +35,19 @@ class CaptureSlabs : public std::enable_shared_from_this<CaptureSlabs> {
 
   /// Keeps what is not of these slabs, and the graph uses.
   void keep(std::shared_ptr<const void> used);
+  /// The graph is no more. What it kept may keep these slabs.
+  void let_go();
+  /// Keeps the memory of the slabs.
+  [[nodiscard]] Tensor memory();
 
  private:
+  void remember(host::Arena& arena);
   [[nodiscard]] std::optional<Tensor> take(std::size_t bytes, host::SlabUse use);
   void give_back(Tensor slab, host::SlabUse use);
 
   unsigned long long id_;
   std::mutex mutex_;
+  Tensor memory_;                               ///< of the arena
   std::multimap<std::size_t, Tensor> results_;  ///< by bytes
   std::map<std::size_t, std::deque<Tensor>> staged_;
   std::vector<std::shared_ptr<const void>> kept_;

@@ -125,7 +125,8 @@ class Exchange {
     });
     static_cast<void>(
         gather(bootstrap_, mine_, deadline_));  // also a barrier: no rank needs another's pointer any more
-    return {std::move(windows_), sharers_of(offers, mine_), most_sharers_of(offers)};
+    const auto num_here = std::ranges::count_if(offers, [&](const Offer& offer) { return is_here(offer); });
+    return {std::move(windows_), sharers_of(offers, mine_), most_sharers_of(offers), static_cast<int>(num_here)};
   }
 
  private:

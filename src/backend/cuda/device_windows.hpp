@@ -17,6 +17,7 @@ struct DeviceGroup {
   DeviceWindows windows;
   int num_sharers = 1;   ///< ranks whose device is this rank's
   int most_sharers = 1;  ///< of any device
+  int num_here = 1;      ///< ranks of this process
 };
 
 struct WindowBytes {

@@ -45,6 +45,7 @@ Parts make_parts(Bootstrap& bootstrap, const BufferOptions& options) {
   const Deadline deadline(options.setup_timeout);
   const std::size_t arena_bytes = (options.arena_bytes + kPageBytes - 1) / kPageBytes * kPageBytes;
   auto node = std::make_shared<Node>();
+  node->rank_threads.emplace();  // before kernels of other ranks can run
   node->stream = std::make_shared<CommunicationStream>(options.device.index);
   auto local_device = std::make_unique<CudaDevice>(node->stream, num_ranks, options);
   node->group =
@@ -66,6 +67,7 @@ Parts make_parts(Bootstrap& bootstrap, const BufferOptions& options) {
   node->control_bytes = layout.bytes();
   DeviceGroup devices =
       exchange_device_windows(bootstrap, options.device.index, {node->control_bytes, arena_bytes}, deadline);
+  if (devices.num_here == 1) node->rank_threads.reset();
   node->windows = std::move(devices.windows);
   const auto& own = node->windows[static_cast<std::size_t>(bootstrap.rank())];
   node->count_scratch = CountScratch(own->data(), static_cast<std::size_t>(num_ranks),

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "backend/cuda/device_guard.hpp"
 #include "backend/cuda/device_windows.hpp"
 #include "backend/cuda/kernel_queue.hpp"
+#include "backend/cuda/rank_threads.hpp"
 #include "backend/host/host_backend.hpp"
 
 namespace crossdock::cuda {
@@ -19,6 +21,7 @@ namespace crossdock::cuda {
 /// Counts, places, signals and errors go through windows of the host; `group`'s arena lies on the device, and offsets
 /// of tensors count from its beginning.
 struct Node {
+  std::optional<RankThreads> rank_threads;  ///< unless all other ranks are other processes
   std::shared_ptr<host::Group> group;
   DeviceWindows windows;
   std::shared_ptr<CommunicationStream> stream;

@@ -6,12 +6,24 @@
 #include <span>
 
 #include "backend/cuda/cuda_error.hpp"
+#include "backend/cuda/factory.hpp"
 #include "backend/cuda/requests.hpp"
 #include "backend/cuda/selections.hpp"
 #include "base/error.hpp"
 #include "plan/experts.hpp"
 
 namespace crossdock::cuda {
+
+namespace {
+
+/// What is on the device when the operations before have ended. CUDA graphs keep handles: those keep no buffer, of which
+/// nothing runs any more when it is gone.
+Tensor fetch(const std::weak_ptr<const Node>& buffer, const Tensor& tensor) {
+  if (const std::shared_ptr<const Node> node = buffer.lock()) return node->queue->copy_to_host(tensor);
+  return copy_to_host(tensor);
+}
+
+}  // namespace
 
 /// Tensors that are allocated together.
 class WorstCaseDispatch::TensorList {
@@ -111,10 +123,10 @@ void WorstCaseDispatch::complete_handle() {
   handle.num_recv_rows = num_rows();
   if (result_.group_ends) handle.group_ends = *result_.group_ends;
   handle.memory = launch_.captured;
-  handle.copy_to_host = [node = node_](const Tensor& tensor) { return node->queue->copy_to_host(tensor); };
+  handle.copy_to_host = [node = std::weak_ptr(node_)](const Tensor& tensor) { return fetch(node, tensor); };
   const int num_ranks = node_->group->num_ranks();
-  handle.fetch_counts = [node = node_, counts = handle.counts_on_device, num_ranks] {
-    const Tensor fetched = node->queue->copy_to_host(counts);
+  handle.fetch_counts = [node = std::weak_ptr(node_), counts = handle.counts_on_device, num_ranks] {
+    const Tensor fetched = fetch(node, counts);
     const auto* const begin = fetched.data_as<std::byte>();
     const auto* const tokens = reinterpret_cast<const std::int64_t*>(begin + device::HandleCounts::num_tokens_of());
     const auto* rows = reinterpret_cast<const std::int32_t*>(begin + device::HandleCounts::counts(num_ranks));

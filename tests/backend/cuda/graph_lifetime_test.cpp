@@ -30,7 +30,7 @@ std::size_t free_bytes() {
   return free;
 }
 
-/// One rank: a graph of one dispatch, launched once.
+/// One rank: a graph of a dispatch and a combine, launched once.
 void outlive_buffer(const std::shared_ptr<Bootstrap>& bootstrap) {
   const CudaStreamPlace place(bootstrap->rank());
   BufferOptions options = on_device_of(place, {});
@@ -45,7 +45,10 @@ void outlive_buffer(const std::shared_ptr<Bootstrap>& bootstrap) {
   OperationOptions how;
   how.stream = place.stream();
   how.completion = Completion::kStream;
-  const CapturedGraph graph(place, [&] { static_cast<void>(buffer->dispatch(input, how)); });
+  const CapturedGraph graph(place, [&] {
+    const DispatchOutput dispatched = buffer->dispatch(input, how);
+    static_cast<void>(buffer->combine({.x = dispatched.recv_x, .handle = dispatched.handle}, how));
+  });
   graph.launch();
   place.synchronize();
   buffer->destroy();

@@ -52,10 +52,8 @@ __device__ void block_announce_combine(const LowLatencyCombineArgs& args, BlockS
 template <typename Rows>
 __device__ void block_send(const LowLatencyCombineArgs& args, BlockState& block, int* ends) {
   if (args.is_staged != 0) {
-    if (args.is_captured != 0) {
-      block_await_parcel(args.party, block, *reinterpret_cast<const ParcelHeader*>(args.parcel), 0);
-    }
-    if (args.is_captured == 0 || !block_fails(args.party, block)) Rows::stage(args, ends);
+    const auto& staged = *reinterpret_cast<const ParcelHeader*>(args.parcel);
+    if (block_parcel_is_free(args.party, block, staged, args.is_captured != 0)) Rows::stage(args, ends);
     if (!block_ends_last(&thread_own(args.party).send_ended, block)) return;
     if (thread_look(&thread_own(args.party).broken) != 0) return;
     if (threadIdx.x == 0) thread_stamp_parcel(block, args.parcel);

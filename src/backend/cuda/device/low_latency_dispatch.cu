@@ -44,8 +44,7 @@ __device__ void block_send(const LowLatencyDispatchArgs& args, BlockState& block
   const int others = static_cast<int>(gridDim.x) - 1;
   if (blockIdx.x == 0) block_count(args, block, staged, selection, table, plan, found);
   if (blockIdx.x != 0 || others == 0) {
-    if (args.is_captured != 0) block_await_parcel(args.party, block, staged, 0);
-    if (args.is_captured == 0 || !block_fails(args.party, block)) {
+    if (block_parcel_is_free(args.party, block, staged, args.is_captured != 0)) {
       block_stage_rows<T, kCasts>(args, max(static_cast<int>(blockIdx.x) - 1, 0), max(others, 1));
     }
   }

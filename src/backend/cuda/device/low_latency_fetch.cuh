@@ -1,6 +1,7 @@
 // The second half of a low-latency dispatch: rows are fetched from where their ranks staged them.
 #pragma once
 
+#include "backend/cuda/device/expert_counts.cuh"
 #include "backend/cuda/device/items.cuh"
 #include "backend/cuda/device/party.cuh"
 #include "backend/cuda/device/row_access.cuh"
@@ -18,26 +19,6 @@ struct Sources {
   int num_tokens[kMaxRanks];  ///< 0 if the rank takes no part
   int most_tokens;
 };
-
-/// Calls body(rank, selections of `expert` by that rank) for each rank. They are read some at a time, as what body
-/// stores could be one of them for all that the compiler knows.
-template <typename Body>
-__device__ void thread_for_each_count(const Party& party, const BlockState& block, int expert, const Body& body) {
-  constexpr int kLoads = 8;
-  const Slot slot(party, block.epoch);
-  for (int first = 0; first < party.num_ranks; first += kLoads) {
-    int said[kLoads];  // old if the rank is masked
-#pragma unroll
-    for (int i = 0; i < kLoads; ++i) {
-      said[i] = slot.counts(min(first + i, party.num_ranks - 1), party.rank)[expert];
-    }
-#pragma unroll
-    for (int i = 0; i < kLoads; ++i) {
-      const int rank = first + i;
-      if (rank < party.num_ranks) body(rank, thread_is_masked(block, rank) ? 0 : said[i]);
-    }
-  }
-}
 
 /// All threads, with sources.most_tokens 0. `begins` is [L, R]: the first row of each source among an expert's. The
 /// last block fills in the results that say so.

@@ -78,7 +78,7 @@ __device__ inline void block_begin(const Party& party, BlockState& block) {
     block.masked = own.masked;
     block.lost = own.lost;
     // Another block of this kernel may have found a failure already: that is none of an earlier operation.
-    const std::uint64_t broken = thread_look(&own.broken);
+    const std::uint64_t broken = own.broken;
     block.is_broken = broken != 0 && (broken != block.epoch || !thread_sends(party));
     block.failure = BlockState::kNoFailure;
     block.has_failed = false;
@@ -225,6 +225,14 @@ __device__ inline void block_await_parcel(const Party& party, BlockState& block,
     const std::uint64_t stage = thread_announcing(block.epoch);
     thread_note(block, thread_wait(party, block, rank, slot.read(rank, party.rank), before, stage), rank);
   }
+}
+
+/// All threads of a block that stages. May it?
+__device__ inline bool block_parcel_is_free(const Party& party, BlockState& block, const ParcelHeader& header,
+                                            bool is_captured) {
+  if (!is_captured) return true;  // then the memory is new
+  block_await_parcel(party, block, header, 0);
+  return !block_fails(party, block);
 }
 
 /// When everything is staged.

@@ -1,6 +1,7 @@
 // What the ranks of throughput mode say to each other without the host when rows have moved.
 #pragma once
 
+#include "backend/cuda/device/expert_counts.cuh"
 #include "backend/cuda/device/worst_case_exchange.cuh"
 
 namespace crossdock::cuda::device {
@@ -78,14 +79,10 @@ __device__ inline void block_await_reads(const WorstCaseArgs& args, BlockState& 
 /// All threads.
 __device__ inline void block_add_statistics(const WorstCaseArgs& args, const BlockState& block) {
   const Party& party = args.party;
-  const Slot slot(party, block.epoch);
   const plan::ExpertMap experts(args.num_experts, party.num_ranks);
-  const int begin = experts.begin(party.rank);
   for (int e = static_cast<int>(threadIdx.x); e < experts.count(party.rank); e += block_threads()) {
-    std::int32_t sum = 0;
-    for (int rank = 0; rank < party.num_ranks; ++rank) {
-      if (!thread_is_masked(block, rank)) sum += slot.counts(rank, party.rank)[begin + e];
-    }
+    int sum = 0;
+    thread_for_each_count(party, block, experts.begin(party.rank) + e, [&](int /*rank*/, int count) { sum += count; });
     atomicAdd(&args.statistics[e], sum);
   }
 }

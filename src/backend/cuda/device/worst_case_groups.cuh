@@ -1,6 +1,7 @@
 // What an expanded dispatch that goes without the host finds out besides: groups, and the rows of selections.
 #pragma once
 
+#include "backend/cuda/device/expert_counts.cuh"
 #include "backend/cuda/device/items.cuh"
 #include "backend/cuda/device/party.cuh"
 #include "backend/cuda/device/selection_rows.cuh"
@@ -45,15 +46,14 @@ __device__ inline void block_sum_selections(const WorstCaseArgs& args, const Blo
 /// Returns the rows of the thread's rank, groups padded, to the first R threads.
 __device__ inline std::int64_t block_take_groups(const WorstCaseArgs& args, const BlockState& block) {
   const Party& party = args.party;
-  const Slot slot(party, block.epoch);
   std::int32_t* const first_rows = args.groups.first_rows;
   std::int32_t* const totals = first_rows + args.num_experts;
   for (int e = static_cast<int>(threadIdx.x); e < args.num_experts; e += block_threads()) {
     std::int32_t total = 0;
-    for (int rank = 0; rank < party.num_ranks; ++rank) {
+    thread_for_each_count(party, block, e, [&](int rank, int count) {
       if (rank == party.rank) first_rows[e] = total;
-      if (!thread_is_masked(block, rank)) total += slot.counts(rank, party.rank)[e];
-    }
+      total += count;
+    });
     totals[e] = total;
   }
   __syncthreads();
