@@ -16,8 +16,8 @@ namespace crossdock::cuda {
 
 namespace {
 
-/// What is on the device when the operations before have ended. CUDA graphs keep handles: those keep no buffer, of which
-/// nothing runs any more when it is gone.
+/// What is on the device when the operations before have ended. CUDA graphs keep handles: those keep no buffer, of
+/// which nothing runs any more when it is gone.
 Tensor fetch(const std::weak_ptr<const Node>& buffer, const Tensor& tensor) {
   if (const std::shared_ptr<const Node> node = buffer.lock()) return node->queue->copy_to_host(tensor);
   return copy_to_host(tensor);

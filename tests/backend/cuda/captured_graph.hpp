@@ -11,8 +11,9 @@ namespace crossdock::testing {
 
 class CapturedGraph {
  public:
-  /// `body` queues it on the place's stream.
-  CapturedGraph(const CudaStreamPlace& place, const std::function<void()>& body);
+  /// `body` queues it on the place's stream. `meet` returns when all ranks have called it: each has its graph on the
+  /// device then. Bringing it there may wait for kernels that run, and those of other ranks may wait for this one.
+  CapturedGraph(const CudaStreamPlace& place, const std::function<void()>& body, const std::function<void()>& meet);
   CapturedGraph(const CapturedGraph&) = delete;
   CapturedGraph& operator=(const CapturedGraph&) = delete;
   ~CapturedGraph();

@@ -45,10 +45,11 @@ void outlive_buffer(const std::shared_ptr<Bootstrap>& bootstrap) {
   OperationOptions how;
   how.stream = place.stream();
   how.completion = Completion::kStream;
-  const CapturedGraph graph(place, [&] {
+  const auto capture = [&] {
     const DispatchOutput dispatched = buffer->dispatch(input, how);
     static_cast<void>(buffer->combine({.x = dispatched.recv_x, .handle = dispatched.handle}, how));
-  });
+  };
+  const CapturedGraph graph(place, capture, [&] { bootstrap->barrier(Milliseconds(30'000)); });
   graph.launch();
   place.synchronize();
   buffer->destroy();

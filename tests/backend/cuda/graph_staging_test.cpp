@@ -28,7 +28,8 @@ constexpr int kRanks = 4;
 class StagingGraphRank {
  public:
   StagingGraphRank(const std::shared_ptr<Bootstrap>& bootstrap, const std::vector<LowLatencyWorld>& worlds)
-      : worlds_(worlds),
+      : bootstrap_(bootstrap),
+        worlds_(worlds),
         place_(bootstrap->rank()),
         buffer_(bootstrap, on_device_of(place_, cuda_low_latency_options())),
         rank_(static_cast<std::size_t>(buffer_.rank())) {}
@@ -43,9 +44,10 @@ class StagingGraphRank {
     OperationOptions options;
     options.completion = Completion::kStream;
     options.stream = place_.stream();
-    const CapturedGraph graph(place_, [&] {
+    const auto capture = [&] {
       for (const auto& combine : inputs_) static_cast<void>(buffer_.low_latency_combine(combine, options));
-    });
+    };
+    const CapturedGraph graph(place_, capture, [this] { bootstrap_->barrier(Milliseconds(30'000)); });
     // Not too far ahead: a thread for which CUDA's queues have no room keeps the others from theirs.
     for (int i = 0; i < kLaunches; ++i) {
       graph.launch();
@@ -87,6 +89,7 @@ class StagingGraphRank {
     return input;
   }
 
+  std::shared_ptr<Bootstrap> bootstrap_;
   const std::vector<LowLatencyWorld>& worlds_;
   CudaStreamPlace place_;
   Buffer buffer_;

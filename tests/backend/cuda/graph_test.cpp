@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstring>
 #include <iterator>
+#include <memory>
 #include <optional>
 #include <span>
 #include <stdexcept>
@@ -29,6 +30,7 @@ namespace {
 constexpr int kRanks = 4;
 constexpr int kWorlds = 12;  ///< of equal shape, with other rows, ids and weights
 constexpr int kLayers = 3;
+constexpr Milliseconds kPatience{30'000};
 
 std::vector<LowLatencyWorld> worlds_of_one_shape(reference::low_latency::WireFormat format) {
   constexpr int kExponents = 6;
@@ -56,7 +58,8 @@ std::vector<LowLatencyWorld> worlds_of_one_shape(reference::low_latency::WireFor
 class GraphRank {
  public:
   GraphRank(const std::shared_ptr<Bootstrap>& bootstrap, const std::vector<LowLatencyWorld>& worlds)
-      : worlds_(worlds),
+      : bootstrap_(bootstrap),
+        worlds_(worlds),
         place_(bootstrap->rank()),
         buffer_(bootstrap, on_device_of(place_, cuda_low_latency_options())),
         rank_(buffer_.rank()) {
@@ -68,9 +71,10 @@ class GraphRank {
   }
 
   void run() {
-    const CapturedGraph graph(place_, [this] {
+    const auto capture = [this] {
       for (int layer = 0; layer < kLayers; ++layer) capture_layer();
-    });
+    };
+    const CapturedGraph graph(place_, capture, [this] { bootstrap_->barrier(kPatience); });
     launch_with_bad_id(graph);
     for (const LowLatencyWorld& world : worlds_) {
       write_input(world);
@@ -156,6 +160,7 @@ class GraphRank {
     }
   }
 
+  std::shared_ptr<Bootstrap> bootstrap_;
   const std::vector<LowLatencyWorld>& worlds_;
   CudaStreamPlace place_;
   Buffer buffer_;
@@ -215,7 +220,8 @@ std::vector<RandomWorld> throughput_worlds(int num_worlds, int alignment) {
 class ThroughputGraphRank {
  public:
   ThroughputGraphRank(const std::shared_ptr<Bootstrap>& bootstrap, const std::vector<RandomWorld>& worlds)
-      : worlds_(worlds),
+      : bootstrap_(bootstrap),
+        worlds_(worlds),
         place_(bootstrap->rank()),
         buffer_(bootstrap, on_device_of(place_, buffer_options())),
         rank_(static_cast<std::size_t>(buffer_.rank())) {
@@ -229,9 +235,10 @@ class ThroughputGraphRank {
   }
 
   void run() {
-    const CapturedGraph graph(place_, [this] {
+    const auto capture = [this] {
       for (int layer = 0; layer < kLayers; ++layer) capture_layer();
-    });
+    };
+    const CapturedGraph graph(place_, capture, [this] { bootstrap_->barrier(kPatience); });
     for (const RandomWorld& world : worlds_) {
       const auto& mine = world.routing.ranks[rank_];
       place_.write(x_, mine.x);
@@ -329,6 +336,7 @@ class ThroughputGraphRank {
     }
   }
 
+  std::shared_ptr<Bootstrap> bootstrap_;
   const std::vector<RandomWorld>& worlds_;
   CudaStreamPlace place_;
   Buffer buffer_;

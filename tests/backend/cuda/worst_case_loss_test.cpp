@@ -3,6 +3,7 @@
 
 #include <array>
 #include <atomic>
+#include <barrier>
 #include <chrono>
 #include <functional>
 #include <optional>
@@ -317,9 +318,11 @@ TEST_F(CudaWorstCaseLoss, InAGraph) {
     store_for_long(puppet);
     puppet.run(PuppetStep::kStop);
   };
+  std::barrier<> survivors(kRanks - 1);
   run_with_puppet(Completion::kStream, act, [&](Survivor& survivor) {
     DispatchOutput dispatched;
-    const CapturedGraph graph(survivor.place(), [&] { dispatched = survivor.dispatch(); });
+    const auto capture = [&] { dispatched = survivor.dispatch(); };
+    const CapturedGraph graph(survivor.place(), capture, [&] { survivors.arrive_and_wait(); });
     graph.launch();
     survivor.place().synchronize();
     expect_stopped();

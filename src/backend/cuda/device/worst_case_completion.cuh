@@ -114,9 +114,11 @@ __device__ inline bool block_receive_rows(const WorstCaseArgs& args, BlockState&
 
 /// All threads of the last block, after the rows: waits until all rows for this rank are here (dispatch), or until all
 /// have read this rank's (combine), and ends the operation. `clear` is called by all threads if rows may have been
-/// received that are none: then they are to look like none.
+/// received that are none: then they are to look like none. Not inlined, so that it takes no registers from the loops
+/// over rows.
 template <typename Clear>
-__device__ inline void block_complete_worst_case(const WorstCaseArgs& args, BlockState& block, const Clear& clear) {
+__device__ inline __noinline__ void block_complete_worst_case(const WorstCaseArgs& args, BlockState& block,
+                                                              const Clear& clear) {
   const Party& party = args.party;
   if (threadIdx.x == 0) {
     thread_own(party).is_exchanged = 0;

@@ -261,15 +261,19 @@ __device__ inline void grid_exchange(const WorstCaseArgs& args, BlockState& bloc
     block_exchange(args, block);
     __syncthreads();
     if (threadIdx.x == 0) {
-      own.exchange_masked = block.masked;
-      own.exchange_lost = block.lost;
+      if (args.party.masks_lost) {
+        own.exchange_masked = block.masked;
+        own.exchange_lost = block.lost;
+      }
       thread_release_here(&own.is_exchanged, 1);
     }
   } else if (threadIdx.x == 0) {
     while (thread_acquire_here(&own.is_exchanged) == 0) {
     }
-    block.masked = own.exchange_masked;
-    block.lost = own.exchange_lost;
+    if (args.party.masks_lost) {
+      block.masked = own.exchange_masked;
+      block.lost = own.exchange_lost;
+    }
   }
   __syncthreads();
 }
