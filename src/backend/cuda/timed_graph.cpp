@@ -36,6 +36,9 @@ void TimedGraph::capture(const std::function<void()>& body) {
   body();
   check(cudaStreamEndCapture(parts_->stream, &parts_->graph), "cudaStreamEndCapture");
   check(cudaGraphInstantiate(&parts_->executable, parts_->graph, 0), "cudaGraphInstantiate");
+  // Now, as it may wait for kernels that run.
+  check(cudaGraphUpload(parts_->executable, parts_->stream), "cudaGraphUpload");
+  check(cudaStreamSynchronize(parts_->stream), "cudaGraphUpload");
 }
 
 void TimedGraph::mark() {
