@@ -1,10 +1,12 @@
-// A rank that is killed: the others get kPeerLost, and their device works on.
+// A rank that is killed: the others get kPeerLost, and their device works on; or they go on without it.
 #include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <csignal>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include <crossdock/buffer.hpp>
 #include <crossdock/error.hpp>
@@ -50,13 +52,40 @@ void run_rank(const std::shared_ptr<Bootstrap>& bootstrap) {
   if (state != cudaSuccess) throw std::runtime_error(std::string("the device: ") + cudaGetErrorString(state));
 }
 
-TEST(CudaPeerDeath, OthersLoseThePeerAndKeepTheDevice) {
-  if (const std::string reason = why_no_cuda_device(); !reason.empty()) GTEST_SKIP() << reason;
-  const auto statuses = run_as_processes(kRanks, run_rank);
+/// The same with a worst case and BufferOptions::mask_lost_ranks: no host waits for the operations.
+void go_on_without_host(const std::shared_ptr<Bootstrap>& bootstrap) {
+  const CudaStreamPlace place(bootstrap->rank());
+  BufferOptions options = buffer_options_for(kRanks);
+  options.mask_lost_ranks = true;
+  Buffer buffer(bootstrap, on_device_of(place, options));
+  DispatchInput input = make_input(place);
+  input.num_worst_tokens = input.x.size(0) * kRanks;
+  const OperationOptions on_stream{.completion = Completion::kStream, .stream = place.stream()};
+  const auto num_received = [&] { return buffer.dispatch(input, on_stream).handle.num_recv_tokens(); };
+  const std::int64_t before = num_received();
+  if (bootstrap->rank() == kVictim) ::raise(SIGKILL);
+  const std::int64_t after = num_received();
+  if (buffer.masked_ranks() != std::vector<int>{kVictim}) throw std::runtime_error("the victim is not masked");
+  if (after * kRanks != before * (kRanks - 1)) throw std::runtime_error("not the rows of those that are left");
+}
+
+void expect_victim_only(const std::vector<ExitStatus>& statuses) {
   for (int rank = 0; rank < kRanks; ++rank) {
     const ExitStatus expected{.code = 0, .signal = rank == kVictim ? SIGKILL : 0};
     EXPECT_EQ(statuses[static_cast<std::size_t>(rank)], expected) << "rank " << rank;
   }
+}
+
+TEST(CudaPeerDeath, OthersLoseThePeerAndKeepTheDevice) {
+  if (const std::string reason = why_no_cuda_device(); !reason.empty()) GTEST_SKIP() << reason;
+  expect_victim_only(run_as_processes(kRanks, run_rank));
+}
+
+TEST(CudaPeerDeath, OthersGoOnWithoutThePeerAndTheHost) {
+  if (const std::string reason = why_no_cuda_device(); !reason.empty()) GTEST_SKIP() << reason;
+  const auto begin = std::chrono::steady_clock::now();
+  expect_victim_only(run_as_processes(kRanks, go_on_without_host));
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, buffer_options_for(kRanks).timeout) << "found by the deadline";
 }
 
 }  // namespace
