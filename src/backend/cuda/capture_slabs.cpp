@@ -33,10 +33,10 @@ using Kept = std::shared_ptr<CaptureSlabs>;
 
 /// Slabs become free at once; their memory, if the buffer is gone, when no one is kept from anything by that.
 void delete_kept(Kept* kept) {
-  Tensor memory = (*kept)->memory();
+  std::shared_ptr<const void> memory = (*kept)->memory();
   (*kept)->let_go();
   delete kept;
-  RankThreads::run_without_any([&] { memory = {}; });
+  if (memory.use_count() == 1) RankThreads::run_without_any([&] { memory.reset(); });
 }
 
 /// For a user object of CUDA, whose destructor must not call CUDA: giving memory back does, so another thread does it.
@@ -88,10 +88,10 @@ void CaptureSlabs::let_go() {
 
 void CaptureSlabs::remember(host::Arena& arena) {
   const std::lock_guard lock(mutex_);
-  if (!memory_.defined()) memory_ = arena.whole();
+  if (!memory_) memory_ = arena.whole().owner();
 }
 
-Tensor CaptureSlabs::memory() {
+std::shared_ptr<const void> CaptureSlabs::memory() {
   const std::lock_guard lock(mutex_);
   return memory_;
 }

@@ -38,7 +38,7 @@ class CaptureSlabs : public std::enable_shared_from_this<CaptureSlabs> {
   /// The graph is no more. What it kept may keep these slabs.
   void let_go();
   /// Keeps the memory of the slabs.
-  [[nodiscard]] Tensor memory();
+  [[nodiscard]] std::shared_ptr<const void> memory();
 
  private:
   void remember(host::Arena& arena);
@@ -47,7 +47,7 @@ class CaptureSlabs : public std::enable_shared_from_this<CaptureSlabs> {
 
   unsigned long long id_;
   std::mutex mutex_;
-  Tensor memory_;                               ///< of the arena
+  std::shared_ptr<const void> memory_;          ///< of the arena
   std::multimap<std::size_t, Tensor> results_;  ///< by bytes
   std::map<std::size_t, std::deque<Tensor>> staged_;
   std::vector<std::shared_ptr<const void>> kept_;
