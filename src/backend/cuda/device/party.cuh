@@ -78,7 +78,7 @@ __device__ inline void block_begin(const Party& party, BlockState& block) {
     block.masked = own.masked;
     block.lost = own.lost;
     // Another block of this kernel may have found a failure already: that is none of an earlier operation.
-    const std::uint64_t broken = own.broken;
+    const std::uint64_t broken = thread_look(&own.broken);
     block.is_broken = broken != 0 && (broken != block.epoch || !thread_sends(party));
     block.failure = BlockState::kNoFailure;
     block.has_failed = false;
