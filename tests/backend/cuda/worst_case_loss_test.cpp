@@ -34,7 +34,7 @@ constexpr int kVictim = 2;  ///< a rank that the puppet gives up
 constexpr std::int64_t kTokens = 64;
 constexpr std::int64_t kMostTokens = 2048;
 constexpr PuppetDispatch kDispatch;
-constexpr Milliseconds kPatience{300};
+constexpr Milliseconds kPatience{800};
 
 BufferOptions options_of(int rank) {
   BufferOptions options = cuda_mask_options(kRanks);
