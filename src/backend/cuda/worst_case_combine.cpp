@@ -53,9 +53,11 @@ void WorstCaseCombine::allocate() {
   const std::array x_shape{stages_x ? request_.x.size(0) : 0, request_.x.size(1)};
   const std::array weights_shape{stages_weights ? request_.topk_weights->size(0) : 0,
                                  request_.topk_weights ? request_.topk_weights->size(1) : 0};
+  // Of a capture all are used again in the order of the stream; else see Combine::stage.
+  const auto use = launch_.captured ? host::SlabUse::kResult : host::SlabUse::kStaged;
   const std::array wanted{
       host::WantedTensor{&table_, DataType::kUint8, table_shape},
-      host::WantedTensor{&x_, request_.x.dtype(), x_shape},
+      host::WantedTensor{&x_, request_.x.dtype(), x_shape, use},
       host::WantedTensor{&weights_, DataType::kFloat32, weights_shape},
   };
   node_->queue->allocate(launch_, wanted);
