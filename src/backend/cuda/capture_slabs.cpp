@@ -33,8 +33,7 @@ using Kept = std::shared_ptr<CaptureSlabs>;
 
 /// Slabs become free at once; their memory, if the buffer is gone, when no one is kept from anything by that.
 void delete_kept(Kept* kept) {
-  std::shared_ptr<const void> memory = (*kept)->memory();
-  (*kept)->let_go();
+  std::shared_ptr<const void> memory = (*kept)->let_go();
   delete kept;
   if (memory.use_count() == 1) RankThreads::run_without_any([&] { memory.reset(); });
 }
@@ -80,20 +79,16 @@ std::optional<Tensor> CaptureSlabs::try_allocate(host::Arena& arena, DataType dt
   return Tensor::own(std::move(owner), data, dtype, shape, device);
 }
 
-void CaptureSlabs::let_go() {
+std::shared_ptr<const void> CaptureSlabs::let_go() {
   std::vector<std::shared_ptr<const void>> kept;  // given up without the lock
   const std::lock_guard lock(mutex_);
   kept.swap(kept_);
+  return memory_;
 }
 
 void CaptureSlabs::remember(host::Arena& arena) {
   const std::lock_guard lock(mutex_);
   if (!memory_) memory_ = arena.whole().owner();
-}
-
-std::shared_ptr<const void> CaptureSlabs::memory() {
-  const std::lock_guard lock(mutex_);
-  return memory_;
 }
 
 void CaptureSlabs::keep(std::shared_ptr<const void> used) {

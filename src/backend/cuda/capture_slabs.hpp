@@ -35,10 +35,8 @@ class CaptureSlabs : public std::enable_shared_from_this<CaptureSlabs> {
 
   /// Keeps what is not of these slabs, and the graph uses.
   void keep(std::shared_ptr<const void> used);
-  /// The graph is no more. What it kept may keep these slabs.
-  void let_go();
-  /// Keeps the memory of the slabs.
-  [[nodiscard]] std::shared_ptr<const void> memory();
+  /// The graph is no more: lets go of what it kept, which may keep these slabs. Returns what keeps their memory.
+  [[nodiscard]] std::shared_ptr<const void> let_go();
 
  private:
   void remember(host::Arena& arena);

@@ -78,7 +78,7 @@ class Survivor {
     return buffer_.dispatch(input, options_);
   }
 
-  /// [64 rows of an expert, of each rank in turn] of a dispatch that repeats dispatch_expanded().
+  /// The first element of each row of a dispatch that repeats dispatch_expanded().
   std::vector<std::uint16_t> dispatch_again(const DispatchHandle& handle) {
     const DispatchOutput output = buffer_.dispatch(CachedDispatchInput{.x = input_.x, .handle = handle}, options_);
     const Tensor received = place_.fetch(output.recv_x);
@@ -145,6 +145,7 @@ class Survivor {
   OperationOptions options_;
 };
 
+/// Without `act` there is no puppet, and all ranks survive.
 void run_with_puppet(Completion completion, const std::function<void(Puppet&)>& act,
                      const std::function<void(Survivor&)>& survive) {
   Points points(kRanks);
@@ -153,7 +154,7 @@ void run_with_puppet(Completion completion, const std::function<void(Puppet&)>& 
     std::optional<Survivor> survivor;
     const CudaStreamPlace place(bootstrap->rank());
     try {
-      if (bootstrap->rank() == kPuppet) {
+      if (act && bootstrap->rank() == kPuppet) {
         act(puppet.emplace(*bootstrap, options_of(kPuppet), place, kDispatch));
       } else {
         survive(survivor.emplace(bootstrap, completion));
@@ -172,11 +173,14 @@ struct CudaWorstCaseLoss : ::testing::TestWithParam<Completion> {
     if (const std::string why_not = why_no_cuda_device(); !why_not.empty()) GTEST_SKIP() << why_not;
   }
 
-  /// Stores rubbish over what the others receive for a while after they have given it up.
+  /// Announces a dispatch, and stores rubbish over what the others receive for a while after they have given it up.
   void store_for_long(Puppet& puppet) {
+    puppet.run(PuppetStep::kAnnounce);
+    puppet.run(PuppetStep::kAwaitOthers);
     const auto end = std::chrono::steady_clock::now() + kPatience + Milliseconds(500);
     while (std::chrono::steady_clock::now() < end) puppet.run(PuppetStep::kStore);
     has_stopped = true;
+    puppet.run(PuppetStep::kStop);
   }
   void expect_stopped() const {
     if (!has_stopped) throw std::runtime_error("the dispatch ended while its memory was written to");
@@ -186,12 +190,7 @@ struct CudaWorstCaseLoss : ::testing::TestWithParam<Completion> {
 };
 
 TEST_P(CudaWorstCaseLoss, WhileItStoresRows) {
-  const auto act = [&](Puppet& puppet) {
-    puppet.run(PuppetStep::kAnnounce);
-    puppet.run(PuppetStep::kAwaitOthers);
-    store_for_long(puppet);
-    puppet.run(PuppetStep::kStop);
-  };
+  const auto act = [&](Puppet& puppet) { store_for_long(puppet); };
   run_with_puppet(GetParam(), act, [&](Survivor& survivor) {
     survivor.dispatch_in_vain(ErrorCode::kPeerLost);
     expect_stopped();
@@ -287,37 +286,27 @@ TEST_F(CudaWorstCaseLoss, OfThisRankSomewhere) {
 /// The rows of a rank that is lost are to be zeros, wherever they are: those who did not know of it have to begin
 /// again.
 TEST_F(CudaWorstCaseLoss, BeforeAnExpandedDispatchIsRepeated) {
-  Points points(kRanks);
-  run_as_threads(kRanks, [&](const std::shared_ptr<Bootstrap>& bootstrap) {
-    Survivor survivor(bootstrap, Completion::kSynchronous);
+  run_with_puppet(Completion::kSynchronous, nullptr, [](Survivor& survivor) {
     const DispatchHandle handle = survivor.dispatch_expanded().handle;
-    if (bootstrap->rank() != kVictim) {
-      try {
-        static_cast<void>(survivor.dispatch_again(handle));
-        ADD_FAILURE() << "a rank was lost, and no one noticed";
-      } catch (const Error& error) {
-        EXPECT_EQ(error.code(), ErrorCode::kPeerLost) << error.what();
-      }
-      const std::vector<std::uint16_t> rows = survivor.dispatch_again(handle);
-      constexpr std::size_t kOfRank = static_cast<std::size_t>(kTokens * kDispatch.num_topk / kDispatch.num_experts);
-      EXPECT_EQ(rows.size(), kOfRank * kDispatch.num_experts);
-      for (std::size_t i = 0; i < rows.size(); ++i) {
-        EXPECT_EQ(rows[i], i / kOfRank % kRanks == kVictim ? 0 : 0x3F80) << "row " << i;
-      }
+    if (survivor.buffer().rank() == kVictim) return;
+    try {
+      static_cast<void>(survivor.dispatch_again(handle));
+      ADD_FAILURE() << "a rank was lost, and no one noticed";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kPeerLost) << error.what();
     }
-    points.reach();
-    points.leave();
+    const std::vector<std::uint16_t> rows = survivor.dispatch_again(handle);
+    constexpr std::size_t kOfRank = static_cast<std::size_t>(kTokens * kDispatch.num_topk / kDispatch.num_experts);
+    EXPECT_EQ(rows.size(), kOfRank * kDispatch.num_experts);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      EXPECT_EQ(rows[i], i / kOfRank % kRanks == kVictim ? 0 : 0x3F80) << "row " << i;
+    }
   });
 }
 
 /// A graph with a dispatch in which the puppet is lost; launched again, it goes on without it.
 TEST_F(CudaWorstCaseLoss, InAGraph) {
-  const auto act = [&](Puppet& puppet) {
-    puppet.run(PuppetStep::kAnnounce);
-    puppet.run(PuppetStep::kAwaitOthers);
-    store_for_long(puppet);
-    puppet.run(PuppetStep::kStop);
-  };
+  const auto act = [&](Puppet& puppet) { store_for_long(puppet); };
   std::barrier<> survivors(kRanks - 1);
   run_with_puppet(Completion::kStream, act, [&](Survivor& survivor) {
     DispatchOutput dispatched;
