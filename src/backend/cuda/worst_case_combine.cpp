@@ -73,7 +73,8 @@ void WorstCaseCombine::stage(const Tensor& from, const Tensor& to) const {
   args.from = from.data_as<std::byte>();
   args.stride = stride_bytes(from, 0);
   args.to = to.data_as<std::byte>();
-  check(device::launch_copy(args, node_->num_sms(request_.num_sms), launch_.stream), "combine: staging");
+  check(device::launch_copy(args, node_->num_sms(request_.num_sms), node_->num_sharers, launch_.stream),
+        "combine: staging");
 }
 
 device::WorstCaseArgs WorstCaseCombine::make_args(const Deadline& deadline) const {

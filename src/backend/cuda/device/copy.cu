@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "backend/cuda/device/completion.cuh"
 #include "backend/cuda/device/copy.hpp"
 #include "backend/cuda/device/items.cuh"
@@ -12,11 +14,22 @@ namespace {
 constexpr int kThreads = 1024;
 constexpr int kLoads = 4;  ///< of a thread that are in flight at once
 
+// Of bulk copies. docs/cuda.md has what other numbers take.
+constexpr int kBulkBytes = 4096;
+constexpr int kBulkStores = 8;                ///< of a block that are in flight at once
+constexpr int kFewestFetches = 8;             ///< the same
+constexpr int kMostFetches = 40;              ///< that shared memory has room for, besides the stores
+constexpr int kFetchesInFlight = 8 * 16 * 8;  ///< that the memory of a device wants
+
+__device__ CopyRows thread_rows_of(const CopyArgs& args) {
+  return args.rows_on_device != nullptr ? *args.rows_on_device : args.rows;
+}
+
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 1) copy_kernel(const __grid_constant__ CopyArgs args) {
   const std::int64_t count = args.row_bytes / static_cast<std::int64_t>(sizeof(T));
   const int pieces = static_cast<int>((count + kLoads * kWarpThreads - 1) / (kLoads * kWarpThreads));
-  const CopyRows rows = args.rows_on_device != nullptr ? *args.rows_on_device : args.rows;
+  const CopyRows rows = thread_rows_of(args);
   for (WarpItem item(rows.num_rows - rows.skip_count, pieces); item.is_valid(); item.step()) {
     const std::int64_t row = item.token() < rows.skip_begin ? item.token() : item.token() + rows.skip_count;
     const auto* from = reinterpret_cast<const T*>(args.from + row * args.stride);
@@ -29,18 +42,123 @@ __global__ void __launch_bounds__(kThreads, 1) copy_kernel(const __grid_constant
   block_complete(args.completion);
 }
 
+#ifdef CROSSDOCK_HAS_BULK_COPIES
+/// What bulk copies copy, and where a block is in it. Rows without a gap between them are cut as if they were one, so
+/// that all pieces are as long; then a little of what is to be left out may be copied too.
+class BulkPieces {
+ public:
+  __device__ explicit BulkPieces(const CopyArgs& args)
+      : args_(args),
+        rows_(thread_rows_of(args)),
+        is_flat_(args.stride == args.row_bytes),
+        unit_bytes_(is_flat_ ? rows_.num_rows * args.row_bytes : args.row_bytes),
+        item_(0, 0) {
+    const auto pieces_of = [](std::int64_t bytes) { return (bytes + kBulkBytes - 1) / kBulkBytes; };
+    if (is_flat_) {
+      const std::int64_t skip_end = (rows_.skip_begin + rows_.skip_count) * args.row_bytes / kBulkBytes;
+      rows_.num_rows = pieces_of(unit_bytes_);
+      rows_.skip_begin = pieces_of(rows_.skip_begin * args.row_bytes);
+      rows_.skip_count = max(skip_end - rows_.skip_begin, std::int64_t{0});
+    }
+    item_ = WarpItem(rows_.num_rows - rows_.skip_count, is_flat_ ? 1 : static_cast<int>(pieces_of(args.row_bytes)));
+  }
+
+  [[nodiscard]] __device__ bool is_valid() const { return item_.is_valid(); }
+  __device__ void step() { item_.step(); }
+  [[nodiscard]] __device__ const std::byte* from() const {
+    return args_.from + row() * (is_flat_ ? kBulkBytes : args_.stride) + begin();
+  }
+  [[nodiscard]] __device__ std::byte* to() const {
+    return args_.to + row() * (is_flat_ ? kBulkBytes : args_.row_bytes) + begin();
+  }
+  [[nodiscard]] __device__ unsigned bytes() const {
+    const std::int64_t left = unit_bytes_ - (is_flat_ ? row() * kBulkBytes : begin());
+    return static_cast<unsigned>(min(left, std::int64_t{kBulkBytes}));
+  }
+
+ private:
+  [[nodiscard]] __device__ std::int64_t row() const {
+    return item_.token() < rows_.skip_begin ? item_.token() : item_.token() + rows_.skip_count;
+  }
+  [[nodiscard]] __device__ std::int64_t begin() const { return std::int64_t{item_.piece()} * kBulkBytes; }
+
+  const CopyArgs& args_;
+  CopyRows rows_;  ///< or pieces
+  bool is_flat_;
+  std::int64_t unit_bytes_;  ///< of a row, or of all
+  WarpItem item_;
+};
+
+/// One thread keeps a ring of stages in shared memory full.
+__device__ void thread_copy_in_bulk(const CopyArgs& args, int num_stages, uint4* stages, std::uint64_t* fetched) {
+  for (int stage = 0; stage < num_stages; ++stage) thread_begin_fetches(&fetched[stage]);
+  thread_fence_fetches();
+  BulkPieces next(args);
+  const auto fetch = [&](int stage) {
+    thread_fetch(reinterpret_cast<std::byte*>(stages) + stage * kBulkBytes, next.from(), next.bytes(), &fetched[stage]);
+    next.step();
+  };
+  for (int stage = 0; stage < num_stages - kBulkStores && next.is_valid(); ++stage) fetch(stage);
+  int stage = 0;
+  bool is_odd = false;
+  for (BulkPieces piece(args); piece.is_valid(); piece.step()) {
+    thread_await_fetch(&fetched[stage], is_odd);
+    thread_put(piece.to(), reinterpret_cast<std::byte*>(stages) + stage * kBulkBytes, piece.bytes());
+    if (next.is_valid()) {
+      thread_await_reads_of_puts<kBulkStores>();
+      fetch(stage < kBulkStores ? stage + num_stages - kBulkStores : stage - kBulkStores);
+    }
+    if (++stage < num_stages) continue;
+    stage = 0;
+    is_odd = !is_odd;
+  }
+  thread_await_puts();
+}
+#endif
+
+/// What copy_kernel<uint4> does, by bulk copies where there are such.
+__global__ void __launch_bounds__(kWarpThreads, 1)
+    bulk_copy_kernel(const __grid_constant__ CopyArgs args, int num_stages) {
+#ifdef CROSSDOCK_HAS_BULK_COPIES
+  extern __shared__ uint4 stages[];
+  __shared__ std::uint64_t fetched[kMostFetches + kBulkStores];
+  if (threadIdx.x == 0) thread_copy_in_bulk(args, num_stages, stages, fetched);
+  block_complete(args.completion);
+#endif
+}
+
+constexpr int stage_bytes(int num_stages) { return num_stages * kBulkBytes; }
+
+/// Were the kernels compiled for a device that has bulk copies? Then they run on one.
+bool has_bulk_copies() {
+  static const bool result = [] {
+    cudaFuncAttributes attributes;
+    return cudaFuncGetAttributes(&attributes, bulk_copy_kernel) == cudaSuccess && attributes.binaryVersion >= 90;
+  }();
+  return result;
+}
+
 }  // namespace
 
 cudaError_t load_copy() {
+  const cudaError_t error = cudaFuncSetAttribute(bulk_copy_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                 stage_bytes(kMostFetches + kBulkStores));
+  if (error != cudaSuccess) return error;
   return load_each_access([](auto access) { return load_kernels(copy_kernel<decltype(access)>); });
 }
 
-cudaError_t launch_copy(const CopyArgs& args, int num_sms, cudaStream_t stream) {
+cudaError_t launch_copy(const CopyArgs& args, int num_sms, int num_sharers, cudaStream_t stream) {
   const int bytes = access_bytes({reinterpret_cast<std::uint64_t>(args.from), reinterpret_cast<std::uint64_t>(args.to),
                                   static_cast<std::uint64_t>(args.stride), static_cast<std::uint64_t>(args.row_bytes)});
-  with_access(bytes, [&](auto access) {
-    copy_kernel<decltype(access)><<<static_cast<unsigned>(num_sms), kThreads, 0, stream>>>(args);
-  });
+  const auto blocks = static_cast<unsigned>(num_sms);
+  if (bytes == 16 && has_bulk_copies()) {
+    const int num_stages =
+        std::clamp(kFetchesInFlight / (num_sms * num_sharers), kFewestFetches, kMostFetches) + kBulkStores;
+    const auto shared = static_cast<std::size_t>(stage_bytes(num_stages));
+    bulk_copy_kernel<<<blocks, kWarpThreads, shared, stream>>>(args, num_stages);
+    return cudaGetLastError();
+  }
+  with_access(bytes, [&](auto access) { copy_kernel<decltype(access)><<<blocks, kThreads, 0, stream>>>(args); });
   return cudaGetLastError();
 }
 

@@ -30,7 +30,8 @@ struct CopyArgs {
 /// Before any rank's kernels run; see load_low_latency_dispatch.
 cudaError_t load_copy();
 
-/// Rows keep their numbers. Occupies at most `num_sms` multiprocessors.
-cudaError_t launch_copy(const CopyArgs& args, int num_sms, cudaStream_t stream);
+/// Rows keep their numbers; what is to be left out may be copied too. Occupies at most `num_sms` multiprocessors of a
+/// device that `num_sharers` ranks use.
+cudaError_t launch_copy(const CopyArgs& args, int num_sms, int num_sharers, cudaStream_t stream);
 
 }  // namespace crossdock::cuda::device
