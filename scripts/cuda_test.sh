@@ -35,6 +35,8 @@ processes() { run "$1${2:+ $2} (MPS)" scripts/cuda_mps.sh "$programs/$1" ${2:+"$
 threads cuda_world_test --worlds=200
 threads cuda_failure_test
 threads cuda_items_test
+threads cuda_copy_test
+threads cuda_ordered_send_test
 threads cuda_logfmt_test
 threads cuda_low_latency_test
 threads cuda_low_latency_failure_test

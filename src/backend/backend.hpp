@@ -42,6 +42,7 @@ struct DispatchRequest {
   std::shared_ptr<const DispatchHandle::State> handle;
   /// The same object, for the backend to fill in what it learns; null for a cached dispatch.
   std::shared_ptr<DispatchHandle::State> new_handle;
+  std::shared_ptr<void> ahead;  ///< what Backend::launch_ahead has begun, or null
 
   [[nodiscard]] bool is_cached() const noexcept { return new_handle == nullptr; }
 };
@@ -155,6 +156,9 @@ class Backend {
  public:
   virtual ~Backend() = default;
 
+  /// Begins what takes long while LocalDevice::plan has still to find the counts of a dispatch that will be started.
+  /// Null if there is nothing like that. Letting go of it gives it up.
+  [[nodiscard]] virtual std::shared_ptr<void> launch_ahead(const DispatchRequest& /*request*/) { return nullptr; }
   /// First half of a dispatch: exchanges counts and takes room for what comes. With a worst-case token count nothing is
   /// waited for here.
   [[nodiscard]] virtual std::unique_ptr<DispatchOperation> start_dispatch(const DispatchRequest& request,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 
 #include <crossdock/buffer.hpp>
@@ -27,10 +28,11 @@ class LocalDevice {
   /// id, for an id outside [-1, E).
   [[nodiscard]] virtual DispatchLayout compute_layout(const Tensor& topk_idx, int num_experts) = 0;
 
-  /// Fills in what a dispatch's handle knows when the dispatch starts: layout, counts and route. REQUIRES:
-  /// check_dispatch passed. Throws kInvalidArgument for an id outside [-1, E) or a layout of the caller that does not
-  /// agree with itself.
-  virtual void plan(const DispatchInput& input, DispatchHandle::State& state) = 0;
+  /// Begins to find what a dispatch's handle knows when the dispatch starts: layout, counts and route. What it returns
+  /// waits for that and fills it in; input and state must be there until then, and nothing else is planned meanwhile.
+  /// REQUIRES: check_dispatch passed. Both throw kInvalidArgument for an id outside [-1, E) or a layout of the caller
+  /// that does not agree with itself.
+  [[nodiscard]] virtual std::function<void()> plan(const DispatchInput& input, DispatchHandle::State& state) = 0;
 
   /// Is what is queued on the stream being recorded into a graph, so that no one can wait for it?
   [[nodiscard]] virtual bool is_captured(const Stream& /*stream*/) const { return false; }

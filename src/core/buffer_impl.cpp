@@ -146,7 +146,6 @@ backend::DispatchRequest Buffer::Impl::make_request(std::uint64_t epoch, const D
   state->expert_alignment = input.expand ? input.expert_alignment : 0;
   state->num_tokens = input.x.size(0);
   state->has_worst_case = input.num_worst_tokens.has_value();
-  if (!is_on_device(input)) local_device_->plan(input, *state);
 
   backend::DispatchRequest request;
   request.epoch = epoch;
@@ -163,7 +162,11 @@ backend::DispatchRequest Buffer::Impl::make_request(std::uint64_t epoch, const D
   request.statistics = input.cumulative_local_expert_recv_stats;
   if (input.config) request.num_sms = input.config->num_sms;
   request.handle = state;
-  request.new_handle = std::move(state);
+  request.new_handle = state;
+  if (is_on_device(input)) return request;
+  const auto await_plan = local_device_->plan(input, *state);
+  request.ahead = backend_->launch_ahead(request);
+  await_plan();
   return request;
 }
 

@@ -62,8 +62,12 @@ DispatchLayout HostDevice::compute_layout(const Tensor& topk_idx, int num_expert
   return layout;
 }
 
-void HostDevice::plan(const DispatchInput& input, DispatchHandle::State& state) {
-  if (state.is_expanded()) return plan_expanded(input, state);
+std::function<void()> HostDevice::plan(const DispatchInput& input, DispatchHandle::State& state) {
+  state.is_expanded() ? plan_expanded(input, state) : plan_rows(input, state);
+  return [] {};
+}
+
+void HostDevice::plan_rows(const DispatchInput& input, DispatchHandle::State& state) {
   const DispatchLayout layout = input.layout ? *input.layout : compute_layout(*input.topk_idx, state.num_experts);
   state.is_token_in_rank = layout.is_token_in_rank;
   state.route = plan::make_route_table(byte_span(layout.is_token_in_rank), state.num_tokens, topology_.num_ranks);

@@ -16,11 +16,12 @@ class HostDevice final : public backend::LocalDevice {
     return pool_->allocate(dtype, shape);
   }
   [[nodiscard]] DispatchLayout compute_layout(const Tensor& topk_idx, int num_experts) override;
-  void plan(const DispatchInput& input, DispatchHandle::State& state) override;
+  [[nodiscard]] std::function<void()> plan(const DispatchInput& input, DispatchHandle::State& state) override;
   [[nodiscard]] Event capture(const Stream& /*stream*/) override { return Event(); }
   [[nodiscard]] Stream communication_stream() const override { return {}; }
 
  private:
+  void plan_rows(const DispatchInput& input, DispatchHandle::State& state);
   void plan_expanded(const DispatchInput& input, DispatchHandle::State& state);
 
   Topology topology_;

@@ -18,23 +18,23 @@ void Combine::copy_rows(const Tensor& from, const Tensor& to, const Deadline& de
   args.from = from.data_as<std::byte>();
   args.stride = stride_bytes(from, 0);
   args.to = to.data_as<std::byte>();
-  node_.run(
-      [&](const device::Completion& completion) {
-        args.completion = completion;
-        check(device::launch_copy(args, node_.num_sms(request().num_sms), node_.stream->get()), "combine: staging");
-      },
-      deadline);
+  const auto launch = [&](const CommunicationStream::Ticket& ticket) {
+    args.completion = ticket.completion;
+    check(device::launch_copy(args, node_.num_sms(request().num_sms), node_.num_sharers, node_.stream->get()),
+          "combine: staging");
+  };
+  node_.guarded([&] { node_.stream->run(launch, deadline); });
 }
 
 void Combine::reduce(const Deadline& deadline) {
-  node_.run(
-      [&](const device::Completion& completion) {
-        device::ReduceArgs args = reduce_args_of(request(), group().num_ranks());
-        args.completion = completion;
-        check(device::launch_reduce(args, make_table(), node_.num_sms(request().num_sms), node_.stream->get()),
-              "combine: sums");
-      },
-      deadline);
+  const auto launch = [&](const CommunicationStream::Ticket& ticket) {
+    device::ReduceArgs args = reduce_args_of(request(), group().num_ranks());
+    args.completion = ticket.completion;
+    auto* const far = reinterpret_cast<device::Contributor*>(ticket.order);
+    check(device::launch_reduce(args, make_table(), far, node_.num_sms(request().num_sms), node_.stream->get()),
+          "combine: sums");
+  };
+  node_.guarded([&] { node_.stream->run(launch, deadline); });
 }
 
 device::ReduceTable Combine::make_table() const {

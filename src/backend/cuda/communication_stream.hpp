@@ -4,6 +4,8 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -20,8 +22,8 @@ namespace crossdock::cuda {
 /// Thread-safe. Tensors keep it alive.
 class CommunicationStream : public std::enable_shared_from_this<CommunicationStream> {
  public:
-  /// Throws kUnsupported if there is no such device.
-  explicit CommunicationStream(int device);
+  /// `order_words` is the most that an order has. Throws kUnsupported if there is no such device.
+  CommunicationStream(int device, std::size_t order_words);
   CommunicationStream(const CommunicationStream&) = delete;
   CommunicationStream& operator=(const CommunicationStream&) = delete;
   ~CommunicationStream();
@@ -33,34 +35,42 @@ class CommunicationStream : public std::enable_shared_from_this<CommunicationStr
   /// Memory of the device, used again in the stream's order. Contents undefined. Throws kCapacity.
   [[nodiscard]] Tensor allocate(DataType dtype, std::span<const std::int64_t> shape);
 
-  /// A flag that no other kernel writes until it is given back.
+  /// A flag that no other kernel writes as long as someone has it.
   struct Ticket {
     std::size_t flag = 0;
     device::Completion completion;
+    std::uint64_t* order = nullptr;  ///< pinned memory for the words of an order
+    bool outlives_owner = false;     ///< the kernel may still use it when no one has it any more
   };
   /// Throws kCapacity if all are taken.
-  [[nodiscard]] Ticket take_ticket();
-  void give_back(const Ticket& ticket) noexcept;
+  [[nodiscard]] std::shared_ptr<Ticket> take_ticket();
   /// Has the kernel that was given the ticket's completion ended? What it wrote may then be used everywhere.
   [[nodiscard]] static bool is_through(const Ticket& ticket) noexcept;
+  /// Or has it ended without having done anything?
+  [[nodiscard]] static bool has_ended(const Ticket& ticket) noexcept;
+  /// Of orders, for blocks after the first.
+  [[nodiscard]] std::uint64_t* passed_on() const noexcept { return passed_on_.get(); }
 
-  /// Launches what `launch` is given a completion for, and waits until it is through: what the kernel wrote may then be
-  /// used everywhere. Throws kSystem if it could not run, kTimeout if it did not end in time.
+  /// Waits for the ticket's kernel. Is it through, or was it called off? Throws kSystem if it could not run, kTimeout
+  /// if it did not end in time.
+  bool await(const Ticket& ticket, const Deadline& deadline) const;
+  /// Until what a kernel stores has come; throws as above.
+  void await(const std::function<bool()>& has_come, const Deadline& deadline) const;
+
+  /// Launches what `launch` is given a ticket for, and waits until it is through: what the kernel wrote may then be
+  /// used everywhere. Throws as above.
   template <typename Launch>
   void run(const Launch& launch, const Deadline& deadline) {
-    const Ticket ticket = take_ticket();
-    try {
-      launch(ticket.completion);
-      await(ticket, deadline);
-    } catch (...) {
-      give_back(ticket);
-      throw;
-    }
-    give_back(ticket);
+    const std::shared_ptr<const Ticket> ticket = take_ticket();
+    launch(*ticket);
+    await(*ticket, deadline);
   }
 
  private:
-  void await(const Ticket& ticket, const Deadline& deadline) const;
+  void give_back(const Ticket& ticket) noexcept;
+  /// Null if none is kept.
+  [[nodiscard]] void* take_block(std::size_t bytes);
+  void keep_block(void* data, std::size_t bytes) noexcept;
 
   int device_;
   int num_multiprocessors_ = 0;
@@ -68,8 +78,14 @@ class CommunicationStream : public std::enable_shared_from_this<CommunicationStr
   cudaMemPool_t pool_ = nullptr;
   DeviceArray<std::uint32_t> blocks_ended_;
   PinnedArray<std::uint64_t> flags_;
+  std::size_t order_words_;
+  PinnedArray<std::uint64_t> orders_;
+  DeviceArray<std::uint64_t> passed_on_;
   std::mutex mutex_;
   std::vector<std::size_t> free_flags_;
+  std::multimap<std::size_t, void*>
+      blocks_;                ///< that tensors have left, by their size: a call to the driver takes 2 us
+  std::vector<Ticket> late_;  ///< that kernels may still use
   std::uint64_t last_value_ = 0;
 };
 

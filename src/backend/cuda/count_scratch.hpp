@@ -32,7 +32,11 @@ class CountScratch {
 
   /// `masks` and `block_counts` are the operation's own.
   [[nodiscard]] device::LayoutScratch scratch(std::uint64_t* masks, std::int32_t* block_counts) const noexcept {
-    return {masks, block_counts, rank_totals_, expert_totals_, bad_id_};
+    return {.masks = masks,
+            .block_counts = block_counts,
+            .rank_totals = rank_totals_,
+            .expert_totals = expert_totals_,
+            .bad_id = bad_id_};
   }
   [[nodiscard]] device::LayoutCounts found() const noexcept {
     return {found_per_rank_, found_per_expert_, found_bad_id_};

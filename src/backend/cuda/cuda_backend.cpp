@@ -22,6 +22,10 @@ void CudaBackend::run_on_host(const Deadline& deadline, const Body& body) {
   }
 }
 
+std::shared_ptr<void> CudaBackend::launch_ahead(const backend::DispatchRequest& request) {
+  return Dispatch::launch_ahead(*node_, request);
+}
+
 std::unique_ptr<backend::DispatchOperation> CudaBackend::start_dispatch(const backend::DispatchRequest& request,
                                                                         const Deadline& deadline) {
   if (request.num_worst_tokens ? keeps_counts_on_device() : request.handle->is_on_device()) {

@@ -13,6 +13,7 @@ class CudaBackend final : public host::HostBackend {
  public:
   explicit CudaBackend(std::shared_ptr<const Node> node) : HostBackend(node->group), node_(std::move(node)) {}
 
+  [[nodiscard]] std::shared_ptr<void> launch_ahead(const backend::DispatchRequest& request) override;
   [[nodiscard]] std::unique_ptr<backend::DispatchOperation> start_dispatch(const backend::DispatchRequest& request,
                                                                            const Deadline& deadline) override;
   Buffer::PhaseTimes combine(const backend::CombineRequest& request, const Deadline& deadline) override;

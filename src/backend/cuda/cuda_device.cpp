@@ -1,8 +1,13 @@
 #include "backend/cuda/cuda_device.hpp"
 
+#include <algorithm>
 #include <array>
+#include <atomic>
+#include <span>
+#include <utility>
 
 #include "backend/cuda/cuda_error.hpp"
+#include "backend/cuda/device/stamped.hpp"
 #include "backend/cuda/device_guard.hpp"
 #include "backend/cuda/requests.hpp"
 #include "backend/cuda/stream_event.hpp"
@@ -18,9 +23,7 @@ CudaDevice::CudaDevice(std::shared_ptr<CommunicationStream> stream, int num_rank
   rank_totals_ = make_device_array<std::int32_t>(ranks);
   expert_totals_ = make_device_array<std::int32_t>(experts);
   bad_id_ = make_device_array<std::uint64_t>(1);
-  counted_per_rank_ = make_pinned<std::int32_t>(ranks);
-  counted_per_expert_ = make_pinned<std::int32_t>(experts);
-  counted_bad_id_ = make_pinned<std::uint64_t>(1);
+  counted_ = make_pinned<std::uint64_t>(device::CountMessage::num_words(num_ranks, options.max_experts));
   given_per_rank_ = make_pinned<std::int32_t>(ranks);
   given_per_expert_ = make_pinned<std::int32_t>(experts);
 }
@@ -37,28 +40,61 @@ Event CudaDevice::capture(const Stream& stream) { return capture_stream(stream_-
 device::LayoutArgs CudaDevice::make_args(std::int64_t num_tokens, int num_experts) {
   if (!masks_.defined() || masks_.size(0) < num_tokens) {
     masks_ = allocate(DataType::kInt64, std::array{std::max<std::int64_t>(num_tokens, 1)});
-    block_counts_ = allocate(DataType::kInt32,
+    block_counts_ = allocate(DataType::kInt64,
                              std::array{static_cast<std::int64_t>(device::layout_blocks(num_tokens)) * num_ranks_});
+    check(cudaMemsetAsync(block_counts_.data(), 0, block_counts_.num_bytes(), stream_->get()), "cudaMemsetAsync");
   }
   device::LayoutArgs args = layout_args_of(num_tokens, num_experts, num_ranks_);
-  args.scratch = {masks_.data_as<std::uint64_t>(), block_counts_.data_as<std::int32_t>(), rank_totals_.get(),
-                  expert_totals_.get(), bad_id_.get()};
-  args.counts = {counted_per_rank_.get(), counted_per_expert_.get(), counted_bad_id_.get()};
+  args.scratch.masks = masks_.data_as<std::uint64_t>();
+  args.scratch.stamped_counts = block_counts_.data_as<std::uint64_t>();
+  args.scratch.rank_totals = rank_totals_.get();
+  args.scratch.expert_totals = expert_totals_.get();
+  args.scratch.bad_id = bad_id_.get();
+  args.message.words = counted_.get();
   return args;
 }
 
-void CudaDevice::count(device::LayoutArgs& args) const {
-  stream_->run(
-      [&](const device::Completion& completion) {
-        args.completion = completion;
-        check(device::launch_layout(args, stream_->get()), "the layout of a dispatch");
-      },
-      Deadline(timeout_));
-  if (counted_bad_id_[0] != 0) throw_bad_id(args);
+CudaDevice::Counting CudaDevice::begin_count(device::LayoutArgs args, Until until) const {
+  Counting counting{args, until, stream_->take_ticket()};
+  device::Completion& completion = counting.args.completion;
+  completion = counting.ticket->completion;
+  if (until == Until::kCounted) completion.flag = nullptr;
+  counting.args.message.number = static_cast<std::uint32_t>(completion.value);
+  check(device::launch_layout(counting.args, stream_->get()), "the layout of a dispatch");
+  return counting;
 }
 
-void CudaDevice::throw_bad_id(const device::LayoutArgs& args) const {
-  const auto place = static_cast<std::int64_t>(~counted_bad_id_[0]);
+CudaDevice::Counts CudaDevice::await_counts(const Counting& counting) const {
+  const device::LayoutArgs& args = counting.args;
+  const auto num_words = device::CountMessage::num_words(args.num_ranks, args.num_experts);
+  const std::span words(counted_.get(), num_words);
+  std::size_t num_come = 0;
+  const auto have_come = [&] {
+    if (counting.until == Until::kThrough) return CommunicationStream::is_through(*counting.ticket);
+    const auto has_come = [&](std::uint64_t& word) {
+      return device::is_stamped(std::atomic_ref(word).load(std::memory_order_acquire), args.message.number);
+    };
+    while (num_come < num_words && has_come(words[num_come])) ++num_come;
+    return num_come == num_words;
+  };
+  stream_->await(have_come, Deadline(timeout_));
+
+  const auto low = device::value_of(words[num_words - 2]);
+  const auto high = device::value_of(words[num_words - 1]);
+  const std::uint64_t bad_id = std::uint64_t{high} << 32U | low;
+  if (bad_id != 0) throw_bad_id(args, static_cast<std::int64_t>(~bad_id));
+  Counts counts;
+  const auto take = [](std::vector<std::int32_t>& to, std::span<const std::uint64_t> from) {
+    to.resize(from.size());
+    std::ranges::transform(from, to.begin(), device::value_of);
+  };
+  const auto num_ranks = static_cast<std::size_t>(args.num_ranks);
+  take(counts.per_rank, words.first(num_ranks));
+  take(counts.per_expert, words.subspan(num_ranks, num_words - 2 - num_ranks));
+  return counts;
+}
+
+void CudaDevice::throw_bad_id(const device::LayoutArgs& args, std::int64_t place) const {
   std::int64_t id = 0;
   std::int32_t narrow_id = 0;
   const bool is_wide = args.id_bytes == sizeof(id);
@@ -81,17 +117,24 @@ DispatchLayout CudaDevice::compute_layout(const Tensor& topk_idx, int num_expert
   args.is_token_in_rank = layout.is_token_in_rank.data_as<std::uint8_t>();
   args.num_tokens_per_rank = layout.num_tokens_per_rank.data_as<std::int32_t>();
   args.num_tokens_per_expert = layout.num_tokens_per_expert.data_as<std::int32_t>();
-  count(args);
+  static_cast<void>(await_counts(begin_count(args, Until::kThrough)));
   return layout;
 }
 
-void CudaDevice::plan(const DispatchInput& input, DispatchHandle::State& state) {
+std::function<void()> CudaDevice::plan(const DispatchInput& input, DispatchHandle::State& state) {
   const DeviceGuard guard(stream_->device().index);
   state.copy_to_host = [stream = stream_](const Tensor& tensor) {
     const DeviceGuard own_device(stream->device().index);
     return cuda::copy_to_host(tensor, stream->get());
   };
-  if (state.is_expanded()) return plan_expanded(input, state);
+  const auto counting = begin_count(state.is_expanded() ? plan_expanded(input, state) : plan_rows(input, state));
+  return [this, counting, &input, &state] {
+    const DeviceGuard own_device(stream_->device().index);
+    take(await_counts(counting), input.layout.has_value(), state);
+  };
+}
+
+device::LayoutArgs CudaDevice::plan_rows(const DispatchInput& input, DispatchHandle::State& state) {
   const std::array shape{state.num_tokens, std::int64_t{num_ranks_}};
   // One allocation for both tables: each costs a call to the driver.
   const std::int64_t entries = state.num_tokens * num_ranks_;
@@ -102,34 +145,25 @@ void CudaDevice::plan(const DispatchInput& input, DispatchHandle::State& state) 
   args.rows = state.send_rows.data_as<std::int32_t>();
   if (input.topk_idx) set_ids(args, *input.topk_idx);
   if (input.layout) {
-    plan_by_layout(*input.layout, args, state);
-    return;
+    fetch(input.layout->num_tokens_per_rank, given_per_rank_.get());
+    fetch(input.layout->num_tokens_per_expert, given_per_expert_.get());
+    state.is_token_in_rank = input.layout->is_token_in_rank;
+    args.membership = input.layout->is_token_in_rank.data_as<std::uint8_t>();
+    return args;
   }
   state.is_token_in_rank = Tensor::own(tables.owner(), state.send_rows.data_as<std::int32_t>() + entries,
                                        DataType::kBool, shape, tables.device());
   args.is_token_in_rank = state.is_token_in_rank.data_as<std::uint8_t>();
-  count(args);
-  take_counts(state);
+  return args;
 }
 
-void CudaDevice::plan_expanded(const DispatchInput& input, DispatchHandle::State& state) {
+device::LayoutArgs CudaDevice::plan_expanded(const DispatchInput& input, DispatchHandle::State& state) {
   state.is_token_in_rank = allocate(DataType::kBool, std::array{state.num_tokens, std::int64_t{num_ranks_}});
   device::LayoutArgs args = make_args(state.num_tokens, state.num_experts);
   set_ids(args, *input.topk_idx);
   args.is_token_in_rank = state.is_token_in_rank.data_as<std::uint8_t>();
   if (input.layout) fetch(input.layout->num_tokens_per_expert, given_per_expert_.get());
-  count(args);  // after the copy, on the same stream
-  for (std::size_t e = 0; input.layout && e < static_cast<std::size_t>(state.num_experts); ++e) {
-    require(given_per_expert_[e] == counted_per_expert_[e],
-            "num_tokens_per_expert says {} for expert {}, but topk_idx selects it {} times", given_per_expert_[e], e,
-            counted_per_expert_[e]);
-  }
-  take_counts(state);
-}
-
-void CudaDevice::take_counts(DispatchHandle::State& state) const {
-  state.num_tokens_per_rank.assign(counted_per_rank_.get(), counted_per_rank_.get() + num_ranks_);
-  state.num_tokens_per_expert.assign(counted_per_expert_.get(), counted_per_expert_.get() + state.num_experts);
+  return args;
 }
 
 void CudaDevice::fetch(const Tensor& from, std::int32_t* to) const {
@@ -137,20 +171,23 @@ void CudaDevice::fetch(const Tensor& from, std::int32_t* to) const {
         "the counts of a layout");
 }
 
-void CudaDevice::plan_by_layout(const DispatchLayout& layout, device::LayoutArgs& args,
-                                DispatchHandle::State& state) const {
-  fetch(layout.num_tokens_per_rank, given_per_rank_.get());
-  fetch(layout.num_tokens_per_expert, given_per_expert_.get());
-  state.is_token_in_rank = layout.is_token_in_rank;
-  args.membership = layout.is_token_in_rank.data_as<std::uint8_t>();
-  count(args);  // after the copies, on the same stream
-  for (int rank = 0; rank < num_ranks_; ++rank) {
-    require(given_per_rank_[static_cast<std::size_t>(rank)] == counted_per_rank_[static_cast<std::size_t>(rank)],
-            "num_tokens_per_rank says {} tokens for rank {}, but is_token_in_rank has {}",
-            given_per_rank_[static_cast<std::size_t>(rank)], rank, counted_per_rank_[static_cast<std::size_t>(rank)]);
+void CudaDevice::take(Counts counts, bool has_given, DispatchHandle::State& state) const {
+  if (has_given && state.is_expanded()) {
+    for (std::size_t e = 0; e < counts.per_expert.size(); ++e) {
+      require(given_per_expert_[e] == counts.per_expert[e],
+              "num_tokens_per_expert says {} for expert {}, but topk_idx selects it {} times", given_per_expert_[e], e,
+              counts.per_expert[e]);
+    }
+  } else if (has_given) {
+    for (std::size_t rank = 0; rank < counts.per_rank.size(); ++rank) {
+      require(given_per_rank_[rank] == counts.per_rank[rank],
+              "num_tokens_per_rank says {} tokens for rank {}, but is_token_in_rank has {}", given_per_rank_[rank],
+              rank, counts.per_rank[rank]);
+    }
+    counts.per_expert.assign(given_per_expert_.get(), given_per_expert_.get() + state.num_experts);
   }
-  state.num_tokens_per_rank.assign(given_per_rank_.get(), given_per_rank_.get() + num_ranks_);
-  state.num_tokens_per_expert.assign(given_per_expert_.get(), given_per_expert_.get() + state.num_experts);
+  state.num_tokens_per_rank = std::move(counts.per_rank);
+  state.num_tokens_per_expert = std::move(counts.per_expert);
 }
 
 }  // namespace crossdock::cuda

@@ -1,7 +1,10 @@
 // What a rank does by itself on its device.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <memory>
+#include <vector>
 
 #include "backend/cuda/arrays.hpp"
 #include "backend/cuda/communication_stream.hpp"
@@ -20,22 +23,38 @@ class CudaDevice final : public backend::LocalDevice {
     return stream_->allocate(dtype, shape);
   }
   [[nodiscard]] DispatchLayout compute_layout(const Tensor& topk_idx, int num_experts) override;
-  void plan(const DispatchInput& input, DispatchHandle::State& state) override;
+  [[nodiscard]] std::function<void()> plan(const DispatchInput& input, DispatchHandle::State& state) override;
   [[nodiscard]] bool is_captured(const Stream& stream) const override;
   [[nodiscard]] Event capture(const Stream& stream) override;
   [[nodiscard]] Stream communication_stream() const override { return {stream_->device(), stream_->get()}; }
 
  private:
   [[nodiscard]] device::LayoutArgs make_args(std::int64_t num_tokens, int num_experts);
-  /// Counts on the device and waits for the counts.
-  void count(device::LayoutArgs& args) const;
-  [[noreturn]] void throw_bad_id(const device::LayoutArgs& args) const;
-  void plan_expanded(const DispatchInput& input, DispatchHandle::State& state);
-  /// What count() has counted.
-  void take_counts(DispatchHandle::State& state) const;
+  struct Counts {
+    std::vector<std::int32_t> per_rank;
+    std::vector<std::int32_t> per_expert;
+  };
+  enum class Until {
+    kCounted,  ///< what else the kernels write is there in the stream's order
+    kThrough,  ///< tensors of counts may be used everywhere
+  };
+  struct Counting {
+    device::LayoutArgs args;
+    Until until;
+    std::shared_ptr<const CommunicationStream::Ticket> ticket;
+  };
+  /// Queues the kernels that count.
+  [[nodiscard]] Counting begin_count(device::LayoutArgs args, Until until = Until::kCounted) const;
+  [[nodiscard]] Counts await_counts(const Counting& counting) const;
+  /// `place` is that of the id.
+  [[noreturn]] void throw_bad_id(const device::LayoutArgs& args, std::int64_t place) const;
+  // What to count, after what was queued.
+  [[nodiscard]] device::LayoutArgs plan_rows(const DispatchInput& input, DispatchHandle::State& state);
+  [[nodiscard]] device::LayoutArgs plan_expanded(const DispatchInput& input, DispatchHandle::State& state);
   /// Queues a copy of counts to pinned memory.
   void fetch(const Tensor& from, std::int32_t* to) const;
-  void plan_by_layout(const DispatchLayout& layout, device::LayoutArgs& args, DispatchHandle::State& state) const;
+  /// Has the caller brought counts, they must agree.
+  void take(Counts counts, bool has_given, DispatchHandle::State& state) const;
 
   std::shared_ptr<CommunicationStream> stream_;
   int num_ranks_;
@@ -47,9 +66,7 @@ class CudaDevice final : public backend::LocalDevice {
   Tensor masks_;
   Tensor block_counts_;
   // What the host reads of it.
-  PinnedArray<std::int32_t> counted_per_rank_;
-  PinnedArray<std::int32_t> counted_per_expert_;
-  PinnedArray<std::uint64_t> counted_bad_id_;
+  PinnedArray<std::uint64_t> counted_;        ///< words of a device::CountMessage
   PinnedArray<std::int32_t> given_per_rank_;  ///< of a layout that the caller brought
   PinnedArray<std::int32_t> given_per_expert_;
 };

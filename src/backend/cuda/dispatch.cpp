@@ -8,18 +8,33 @@
 
 namespace crossdock::cuda {
 
+namespace {
+
+std::shared_ptr<OrderedSend> make_send(const Node& node, const backend::DispatchRequest& request) {
+  return std::make_shared<OrderedSend>(node.stream, send_args_of(request, node.group->num_ranks()),
+                                       node.num_sms(request.num_sms));
+}
+
+}  // namespace
+
+std::shared_ptr<OrderedSend> Dispatch::launch_ahead(const Node& node, const backend::DispatchRequest& request) {
+  // In an expanded one other things come first, with a worst case the counts of all.
+  const bool can_be_next = !request.handle->is_expanded() && !request.num_worst_tokens;
+  if (!can_be_next || !node.launches_ahead(request.completion, request.num_sms)) return nullptr;
+  const DeviceGuard guard(node.stream->device().index);
+  auto kernel = make_send(node, request);
+  kernel->launch_ahead();
+  return kernel;
+}
+
 void Dispatch::send(const Deadline& deadline) {
-  node_->run(
-      [&](const device::Completion& completion) {
-        // The rows of excluded ranks keep their places in the result of a cached dispatch.
-        for_each_absent([this](std::int64_t begin, std::int64_t count) { clear_rows(begin, count); });
-        if (handle().is_expanded()) launch_groups();
-        device::SendArgs args = send_args_of(request(), group().num_ranks());
-        args.completion = completion;
-        check(device::launch_send(args, make_table(), node_->num_sms(request().num_sms), node_->stream->get()),
-              "dispatch: send");
-      },
-      deadline);
+  node_->guarded([&] {
+    // The rows of excluded ranks keep their places in the result of a cached dispatch.
+    for_each_absent([this](std::int64_t begin, std::int64_t count) { clear_rows(begin, count); });
+    if (handle().is_expanded()) launch_groups();
+    const auto ahead = std::static_pointer_cast<OrderedSend>(request().ahead);
+    (ahead ? ahead : make_send(*node_, request()))->run(make_table(), deadline);
+  });
 }
 
 void Dispatch::clear_rows(std::int64_t begin, std::int64_t count) const {

@@ -5,6 +5,7 @@
 
 #include "backend/cuda/device/send.hpp"
 #include "backend/cuda/node.hpp"
+#include "backend/cuda/ordered_send.hpp"
 #include "backend/host/dispatch.hpp"
 
 namespace crossdock::cuda {
@@ -13,6 +14,10 @@ class Dispatch final : public host::Dispatch {
  public:
   Dispatch(std::shared_ptr<const Node> node, const backend::DispatchRequest& request)
       : host::Dispatch(node->group, request), node_(std::move(node)) {}
+
+  /// For DispatchRequest::ahead.
+  [[nodiscard]] static std::shared_ptr<OrderedSend> launch_ahead(const Node& node,
+                                                                 const backend::DispatchRequest& request);
 
  private:
   void send(const Deadline& deadline) override;

@@ -12,6 +12,7 @@
 #include "backend/cuda/device/send.hpp"
 #include "backend/cuda/device/worst_case.hpp"
 #include "backend/cuda/node.hpp"
+#include "backend/cuda/ordered_send.hpp"
 #include "backend/cuda/stream_event.hpp"
 #include "backend/host/window_exchange.hpp"
 #include "base/error.hpp"
@@ -32,6 +33,14 @@ BufferOptions control_options(BufferOptions options) {
   return options;
 }
 
+/// May a kernel of this rank wait, and others' run beside it? Threads of a process share its queues to the device, and
+/// processes that share a device take turns without MPS.
+bool has_room_to_wait(const DeviceGroup& devices, int device) {
+  int has_mps = 0;
+  check(cudaDeviceGetAttribute(&has_mps, cudaDevAttrMpsEnabled, device), "cudaDeviceGetAttribute");
+  return devices.num_here == 1 && (devices.num_sharers == 1 || has_mps != 0);
+}
+
 }  // namespace
 
 Event capture_stream(const Stream& stream) { return capture_stream(stream.device.index, stream.native); }
@@ -46,7 +55,7 @@ Parts make_parts(Bootstrap& bootstrap, const BufferOptions& options) {
   const std::size_t arena_bytes = (options.arena_bytes + kPageBytes - 1) / kPageBytes * kPageBytes;
   auto node = std::make_shared<Node>();
   node->rank_threads.emplace();  // before kernels of other ranks can run
-  node->stream = std::make_shared<CommunicationStream>(options.device.index);
+  node->stream = std::make_shared<CommunicationStream>(options.device.index, OrderedSend::order_words(num_ranks));
   auto local_device = std::make_unique<CudaDevice>(node->stream, num_ranks, options);
   node->group =
       std::make_shared<host::Group>(host::exchange_windows(bootstrap, control_options(options), deadline), kPageBytes);
@@ -76,6 +85,8 @@ Parts make_parts(Bootstrap& bootstrap, const BufferOptions& options) {
       std::make_shared<host::Arena>(own, own->data() + node->control_bytes, arena_bytes, node->stream->device());
   node->queue =
       std::make_unique<KernelQueue>(node->group, node->windows, node->stream, options.max_experts, devices.num_sharers);
+  node->num_sharers = devices.num_sharers;
+  node->has_room_to_wait = has_room_to_wait(devices, options.device.index);
   node->counts_on_device = devices.most_sharers <= kMostSharers;
   return {std::move(local_device), std::make_unique<CudaBackend>(std::move(node))};
 }

@@ -71,7 +71,7 @@ Launch KernelQueue::begin(std::string_view operation, std::uint64_t epoch, Compl
   launch.stream = is_awaited ? own_stream_ : static_cast<cudaStream_t>(caller.native);
   launch.captured = CaptureSlabs::of(launch.stream, last_capture_.lock());
   if (is_awaited) {
-    launch.ticket = take_ticket();
+    launch.ticket = stream_->take_ticket();
     check(cudaEventRecord(allocated_, stream_->get()), "the order of memory");
     check(cudaStreamWaitEvent(own_stream_, allocated_), "the order of memory");
   }
@@ -94,14 +94,6 @@ Launch KernelQueue::begin_local(const Stream& caller) {
   launch.ordinal = last_ordinal_;
   order(launch);
   return launch;
-}
-
-std::shared_ptr<const CommunicationStream::Ticket> KernelQueue::take_ticket() const {
-  return {new CommunicationStream::Ticket(stream_->take_ticket()),
-          [stream = stream_](const CommunicationStream::Ticket* ticket) {
-            stream->give_back(*ticket);
-            delete ticket;
-          }};
 }
 
 void KernelQueue::resume(Launch& launch) {
@@ -198,7 +190,7 @@ void KernelQueue::release_read() {
     if (kept_.empty() || last_capture_.lock()) return;
     launch.stream = own_stream_;
     launch.ordinal = last_ordinal_;
-    launch.ticket = take_ticket();
+    launch.ticket = stream_->take_ticket();
     order(launch);
   }
   const DeviceGuard guard(stream_->device().index);

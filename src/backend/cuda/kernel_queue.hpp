@@ -108,7 +108,6 @@ class KernelQueue {
   /// With the lock.
   void order(const Launch& launch);
   /// Given back with the last copy.
-  [[nodiscard]] std::shared_ptr<const CommunicationStream::Ticket> take_ticket() const;
   [[nodiscard]] bool has_kept();
   void release_kept();
   /// Tells the kernels which ranks will not come.

@@ -24,6 +24,12 @@ int Node::num_sms(int of_config) const noexcept {
   return std::clamp(of_config > 0 ? of_config : kDefaultMultiprocessors, 1, stream->num_multiprocessors());
 }
 
+bool Node::launches_ahead(Completion completion, int sms_of_config) const noexcept {
+  // Others go on in the background, with more operations behind them: those should not wait for what a kernel waits
+  // for.
+  return has_room_to_wait && completion == Completion::kSynchronous && num_sms(sms_of_config) <= queue->most_sms();
+}
+
 int Node::num_waiting_sms(int of_config) const noexcept { return std::min(num_sms(of_config), queue->most_sms()); }
 
 }  // namespace crossdock::cuda

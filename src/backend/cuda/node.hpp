@@ -28,6 +28,8 @@ struct Node {
   std::unique_ptr<KernelQueue> queue;
   CountScratch count_scratch;
   std::size_t control_bytes = 0;  ///< of a window, before the arena
+  int num_sharers = 1;            ///< ranks whose device is this rank's
+  bool has_room_to_wait = false;  ///< a kernel of one rank keeps no other rank's from running
   bool counts_on_device = false;  ///< see Backend::keeps_counts_on_device
 
   /// Where a rank's window begins, with what the ranks of low-latency mode say to each other.
@@ -40,18 +42,22 @@ struct Node {
     return static_cast<std::uint64_t>(tensor.data_as<std::byte>() - window(group->rank()));
   }
 
-  /// Runs one kernel in the middle of an operation; see CommunicationStream::run. If it fails the group is broken and
-  /// the peers learn it: they would wait for this rank in vain.
-  template <typename Launch>
-  void run(const Launch& launch, const Deadline& deadline) const {
+  /// Runs `body`, a kernel in the middle of an operation. If it fails the group is broken and the peers learn it: they
+  /// would wait for this rank in vain.
+  template <typename Body>
+  void guarded(const Body& body) const {
     try {
       const DeviceGuard guard(stream->device().index);
-      stream->run(launch, deadline);
+      body();
     } catch (const Error& error) {
       group->signals.depart(host::Departure::kBroken, std::string("gave up: ") + error.what());
       throw;
     }
   }
+
+  /// May such a kernel be launched before the host knows what it is to do? It waits for that on the device, so all
+  /// ranks that share it need room there at once, and must not share its queues.
+  [[nodiscard]] bool launches_ahead(Completion completion, int sms_of_config) const noexcept;
 
   /// Bit r: this rank sends rows to rank r, which takes part. `excluded` is [R], or empty.
   [[nodiscard]] std::uint64_t receivers(const plan::CountMatrix& counts, const std::vector<bool>& excluded) const;

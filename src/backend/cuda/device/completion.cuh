@@ -6,18 +6,8 @@
 
 namespace crossdock::cuda::device {
 
-/// True in the first thread of the block that ends last: it sees what all blocks have stored. All threads call it.
-__device__ inline bool block_is_last(std::uint32_t* blocks_ended) {
-  __syncthreads();
-  if (threadIdx.x != 0) return false;
-  __threadfence_system();  // the block's stores, to other devices too, come before its count
-  if (atomicAdd(blocks_ended, 1U) + 1U != gridDim.x) return false;
-  __threadfence_system();  // and after the last count comes what the last block does
-  *blocks_ended = 0;
-  return true;
-}
-
-/// The same of blocks whose stores are for this device, until thread_complete is called.
+/// True in the first thread of the block that ends last: it sees what all blocks have stored, which is for this device
+/// until thread_complete is called. All threads call it.
 __device__ inline bool block_is_last_here(std::uint32_t* blocks_ended) {
   __syncthreads();
   if (threadIdx.x != 0 || thread_add_here(blocks_ended, 1) + 1U != gridDim.x) return false;
@@ -25,7 +15,8 @@ __device__ inline bool block_is_last_here(std::uint32_t* blocks_ended) {
   return true;
 }
 
-/// REQUIRES: called by one thread, after block_is_last. Release: matches the acquire of the host's wait.
+/// REQUIRES: called by one thread, which knows that all blocks have ended. Release: matches the acquire of the host's
+/// wait.
 __device__ inline void thread_complete(const Completion& completion) {
   __threadfence_system();
   thread_set(completion.flag, completion.value);
@@ -33,7 +24,13 @@ __device__ inline void thread_complete(const Completion& completion) {
 
 /// All threads, at the end of a kernel, if someone waits for it.
 __device__ inline void block_complete(const Completion& completion) {
-  if (completion.flag != nullptr && block_is_last(completion.blocks_ended)) thread_complete(completion);
+  if (completion.flag == nullptr) return;
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  __threadfence_system();  // the block's stores, to other devices too, come before its count
+  if (atomicAdd(completion.blocks_ended, 1U) + 1U != gridDim.x) return;
+  *completion.blocks_ended = 0;
+  thread_complete(completion);
 }
 
 }  // namespace crossdock::cuda::device

@@ -14,20 +14,33 @@ namespace crossdock::cuda::device {
 /// Tokens that a block counts at a time.
 inline constexpr int kLayoutTokens = 128;
 
-/// Device memory that counting needs. All but masks and block_counts must be zero, and all is left as it was found.
+/// Device memory that counting needs. All but masks and block_counts must be zero, and all but
+/// stamped_counts is left as it was found.
 struct LayoutScratch {
-  std::uint64_t* masks = nullptr;         ///< [N] bit r: the token goes to rank r
-  std::int32_t* block_counts = nullptr;   ///< [blocks, R] tokens that each block found for each rank
+  std::uint64_t* masks = nullptr;        ///< [N] bit r: the token goes to rank r
+  std::int32_t* block_counts = nullptr;  ///< [blocks, R] tokens that each block found for each rank
+  /// Instead of block_counts, with the message's number, so that blocks can wait for them.
+  std::uint64_t* stamped_counts = nullptr;
   std::int32_t* rank_totals = nullptr;    ///< [R]
   std::int32_t* expert_totals = nullptr;  ///< [E]
   std::uint64_t* bad_id = nullptr;        ///< largest of ~(place of an id that is not allowed), 0: none
 };
 
-/// What was counted: in pinned memory if the host reads it.
+/// What was counted, in device memory.
 struct LayoutCounts {
   std::int32_t* per_rank = nullptr;    ///< [R]
   std::int32_t* per_expert = nullptr;  ///< [E]
   std::uint64_t* bad_id = nullptr;     ///< as in the scratch
+};
+
+/// The same for the host, in pinned memory: R and E counts and the two halves of bad_id, stamped.
+struct CountMessage {
+  std::uint64_t* words = nullptr;  ///< null: LayoutCounts are written
+  std::uint32_t number = 0;
+
+  [[nodiscard]] static constexpr std::size_t num_words(int num_ranks, int num_experts) {
+    return static_cast<std::size_t>(num_ranks) + static_cast<std::size_t>(num_experts) + 2;
+  }
 };
 
 /// N tokens, K top-k, E experts, R ranks. Either topk_idx or membership says where tokens go; with both, the ids are
@@ -49,6 +62,7 @@ struct LayoutArgs {
   std::int32_t* rows = nullptr;  ///< [N, R] row in the block for each rank, -1: none; null if not wanted
   LayoutScratch scratch;
   LayoutCounts counts;
+  CountMessage message;
   Completion completion;  ///< of the counts; the rows follow on the stream
 };
 
@@ -58,7 +72,8 @@ struct LayoutArgs {
 /// Before any rank's kernels run; see load_low_latency_dispatch.
 cudaError_t load_layout();
 
-/// One pass over the ids or the membership table counts and completes; a second one, over a word per token, gives rows.
+/// One pass over the ids or the membership table counts and completes; a second one, over a word per token, gives rows:
+/// by the same kernel if counts are stamped.
 cudaError_t launch_layout(const LayoutArgs& args, cudaStream_t stream);
 
 }  // namespace crossdock::cuda::device

@@ -3,8 +3,7 @@
 
 namespace crossdock::cuda::device {
 
-/// Ranks of a node: a token's destinations are the bits of a word, and kernels take the ranks' addresses by value,
-/// which must fit the 4 KB of a kernel's arguments.
+/// Ranks of a node: a token's destinations are the bits of a word.
 inline constexpr int kMaxRanks = 64;
 inline constexpr int kWarpThreads = 32;
 

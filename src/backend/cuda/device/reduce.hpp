@@ -24,6 +24,22 @@ struct ReduceTable {
   std::uint64_t ranks = 0;      ///< bit r: rank r contributes
   std::uint32_t is_failed = 0;  ///< nothing is summed
   Contributor contributors[kMaxRanks];
+
+  [[nodiscard]] constexpr const Contributor& contributor(int rank) const { return contributors[rank]; }
+};
+
+/// The same as a kernel's argument: the less there is of it, the sooner a kernel is launched.
+struct NearReduceTable {
+  static constexpr int kNear = 16;
+  static constexpr std::uint32_t is_failed = 0;
+
+  std::uint64_t ranks = 0;
+  Contributor near[kNear];
+  const Contributor* far = nullptr;  ///< of ranks from kNear on, in memory that the device can read
+
+  [[nodiscard]] constexpr const Contributor& contributor(int rank) const {
+    return rank < kNear ? near[rank] : far[rank - kNear];
+  }
 };
 
 enum class Element : std::uint8_t { kBfloat16, kFloat32 };
@@ -45,14 +61,15 @@ struct ReduceArgs {
   float* out_weights = nullptr;  ///< [N, K], packed
   Completion completion;
 };
-static_assert(sizeof(ReduceArgs) + sizeof(ReduceTable) <= 4096);
 
 /// Before any rank's kernels run; see load_low_latency_dispatch.
 cudaError_t load_reduce();
 
 /// out[t] = round(0 + bias_0[t] + bias_1[t] + rows for t by ascending rank), in float32; weights likewise without
 /// biases. Of an expanded dispatch rows by ascending (rank, column), and a column gets its own row's weight. A NaN
-/// becomes the canonical one. Occupies at most `num_sms` multiprocessors.
-cudaError_t launch_reduce(const ReduceArgs& args, const ReduceTable& table, int num_sms, cudaStream_t stream);
+/// becomes the canonical one. `far` is pinned memory for R contributors, which the kernel may use. Occupies at most
+/// `num_sms` multiprocessors.
+cudaError_t launch_reduce(const ReduceArgs& args, const ReduceTable& table, Contributor* far, int num_sms,
+                          cudaStream_t stream);
 
 }  // namespace crossdock::cuda::device

@@ -176,13 +176,13 @@ __device__ void warp_reduce_any(const ReduceArgs& args, const Contributor* contr
 }
 
 /// A warp's piece of work is a piece of a token's row. The last piece of each token is its weights.
-template <typename Rows, typename Type, typename T, bool kFew>
-__device__ void grid_reduce(const ReduceArgs& args, const ReduceTable& table) {
+template <typename Rows, typename Type, typename T, bool kFew, typename Table>
+__device__ void grid_reduce(const ReduceArgs& args, const Table& table) {
   __shared__ Contributor contributors[kMaxRanks];
   if (table.is_failed != 0) return;
   for (int rank = static_cast<int>(threadIdx.x); rank < kMaxRanks; rank += kReduceThreads) {
-    contributors[rank] = table.contributors[rank];
-    if (!thread_takes_part(table.ranks, rank)) contributors[rank].x = nullptr;
+    contributors[rank].x = nullptr;
+    if (thread_takes_part(table.ranks, rank)) contributors[rank] = table.contributor(rank);
   }
   __syncthreads();
   constexpr int kPieceElements = kReduceRounds * kWarpThreads * Sums<Type, T>::kElements;

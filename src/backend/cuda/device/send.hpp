@@ -8,6 +8,7 @@
 
 #include "backend/cuda/device/completion.hpp"
 #include "backend/cuda/device/limits.hpp"
+#include "backend/cuda/device/order.hpp"
 #include "backend/cuda/device/selections.hpp"
 
 namespace crossdock::cuda::device {
@@ -29,6 +30,12 @@ struct SendTable {
   std::uint64_t ranks = 0;    ///< bit r: rows go to rank r
   std::int64_t num_recv = 0;  ///< rows that this rank receives, if UnusedRows need it; -1: the operation failed
   Destination destinations[kMaxRanks];
+
+  /// Of 32 bits, of the part that R ranks use.
+  [[nodiscard]] static constexpr int num_words(int num_ranks) {
+    const std::size_t unused = sizeof(Destination) * static_cast<std::size_t>(kMaxRanks - num_ranks);
+    return static_cast<int>((sizeof(SendTable) - unused) / sizeof(std::uint32_t));
+  }
 };
 
 /// Of a worst-case result: rows from SendTable::num_recv on get ids -1 and weights 0, in an expanded dispatch source
@@ -61,14 +68,13 @@ struct SendArgs {
   UnusedRows unused;
   Completion completion;
 };
-static_assert(sizeof(SendArgs) + sizeof(SendTable) <= 4096);
 
 /// Before any rank's kernels run; see load_low_latency_dispatch.
 cudaError_t load_send();
 
 /// Reads each row once and stores it to all its destinations, with its scales, local expert ids, weights and source
 /// index; of an expanded dispatch with its selection's weight and without ids. Occupies at most `num_sms`
-/// multiprocessors.
-cudaError_t launch_send(const SendArgs& args, const SendTable& table, int num_sms, cudaStream_t stream);
+/// multiprocessors. The order is a SendTable.
+cudaError_t launch_send(const SendArgs& args, const Order& order, int num_sms, cudaStream_t stream);
 
 }  // namespace crossdock::cuda::device
