@@ -142,9 +142,4 @@ Error error_of(const device::Failure& failure, const FailureContext& context) {
   return error(ErrorCode::kState, "an earlier error broke this buffer");
 }
 
-bool breaks(const device::Failure& failure) noexcept {
-  return failure.kind == FailureKind::kTimeout || failure.kind == FailureKind::kGone ||
-         failure.kind == FailureKind::kStoring;
-}
-
 }  // namespace crossdock::cuda

@@ -21,7 +21,5 @@ struct FailureContext {
 
 /// The Error that the host backend would throw.
 [[nodiscard]] Error error_of(const device::Failure& failure, const FailureContext& context);
-/// Is the buffer of no use after it?
-[[nodiscard]] bool breaks(const device::Failure& failure) noexcept;
 
 }  // namespace crossdock::cuda

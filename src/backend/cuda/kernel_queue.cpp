@@ -262,7 +262,7 @@ Error KernelQueue::take(device::Failure& failure, std::string_view operation, Mi
                                    [this](int rank, std::uint64_t epoch) { return reason_of(rank, epoch); }});
   const bool is_lonely =
       group_->signals.masks().is_left_out(std::numeric_limits<std::uint64_t>::max());  // then no one came for it
-  if (breaks(failure) && !is_lonely) {
+  if (device::breaks_buffer(failure.kind) && !is_lonely) {
     group_->signals.depart(host::Departure::kBroken, std::string("gave up: ") + error.what());
   }
   std::atomic_ref(failure.ordinal).store(0, std::memory_order_relaxed);

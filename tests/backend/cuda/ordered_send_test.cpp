@@ -20,8 +20,9 @@
 namespace crossdock::testing {
 namespace {
 
-constexpr int kTokens = 50;
-constexpr int kHidden = 60;  ///< of int32
+constexpr std::int64_t kTokens = 50;
+constexpr std::int64_t kHidden = 60;  ///< of int32
+constexpr std::size_t kElements = std::size_t{kTokens} * kHidden;
 constexpr int kBlocks = 5;
 
 /// Token t goes to rank t mod R, whose rows lie in memory of this process.
@@ -30,13 +31,15 @@ class Sender {
   explicit Sender(int num_ranks)
       : num_ranks_(num_ranks),
         stream_(std::make_shared<cuda::CommunicationStream>(0, cuda::OrderedSend::order_words(num_ranks))),
-        x_(cuda::make_device_array<std::int32_t>(kTokens * kHidden)),
-        rows_(cuda::make_device_array<std::int32_t>(static_cast<std::size_t>(kTokens * num_ranks))),
-        received_(cuda::make_device_array<std::int32_t>(kTokens * kHidden)) {
-    std::vector<std::int32_t> rows(static_cast<std::size_t>(kTokens * num_ranks), -1);
-    for (int token = 0; token < kTokens; ++token) {
-      rows[static_cast<std::size_t>(token * num_ranks + token % num_ranks)] = token / num_ranks;
-      for (int i = 0; i < kHidden; ++i) values_.push_back(token * kHidden + i + 1);
+        x_(cuda::make_device_array<std::int32_t>(kElements)),
+        rows_(cuda::make_device_array<std::int32_t>(static_cast<std::size_t>(kTokens) *
+                                                    static_cast<std::size_t>(num_ranks))),
+        received_(cuda::make_device_array<std::int32_t>(kElements)) {
+    std::vector<std::int32_t> rows(static_cast<std::size_t>(kTokens) * static_cast<std::size_t>(num_ranks), -1);
+    for (std::int64_t token = 0; token < kTokens; ++token) {
+      rows[static_cast<std::size_t>(token * num_ranks + token % num_ranks)] =
+          static_cast<std::int32_t>(token / num_ranks);
+      for (std::int64_t i = 1; i <= kHidden; ++i) values_.push_back(static_cast<std::int32_t>(token * kHidden + i));
     }
     check(cudaMemcpy(x_.get(), values_.data(), values_.size() * sizeof(values_[0]), cudaMemcpyHostToDevice));
     check(cudaMemcpy(rows_.get(), rows.data(), rows.size() * sizeof(rows[0]), cudaMemcpyHostToDevice));
@@ -65,7 +68,7 @@ class Sender {
 
   /// Takes it away.
   [[nodiscard]] std::vector<std::int32_t> received() const {
-    std::vector<std::int32_t> result(kTokens * kHidden);
+    std::vector<std::int32_t> result(kElements);
     check(cudaMemcpy(result.data(), received_.get(), result.size() * sizeof(result[0]), cudaMemcpyDeviceToHost));
     check(cudaMemset(received_.get(), 0, result.size() * sizeof(result[0])));
     check(cudaDeviceSynchronize());
@@ -74,7 +77,7 @@ class Sender {
   [[nodiscard]] std::vector<std::int32_t> expected() const {
     std::vector<std::int32_t> result;
     for (int rank = 0; rank < num_ranks_; ++rank) {
-      for (int token = rank; token < kTokens; token += num_ranks_) {
+      for (std::int64_t token = rank; token < kTokens; token += num_ranks_) {
         const auto begin = values_.begin() + token * kHidden;
         result.insert(result.end(), begin, begin + kHidden);
       }
@@ -140,7 +143,7 @@ TEST_F(OrderedSendTest, NothingIsSentWithoutAnOrder) {
       for (int i = 0; i < kKernels; ++i) sender.make()->launch_ahead();
       check(cudaDeviceSynchronize());
     }
-    EXPECT_EQ(sender.received(), std::vector<std::int32_t>(kTokens * kHidden, 0));
+    EXPECT_EQ(sender.received(), std::vector<std::int32_t>(kElements, 0));
     sender.run(*sender.make());
     EXPECT_EQ(sender.received(), sender.expected());
   });

@@ -181,6 +181,11 @@ enum class FailureKind : std::uint32_t {
   kStoring,   ///< the same, and it may still be storing them here
 };
 
+/// Does such a failure leave ranks at different operations?
+[[nodiscard]] constexpr bool breaks_buffer(FailureKind kind) noexcept {
+  return kind == FailureKind::kTimeout || kind == FailureKind::kGone || kind == FailureKind::kStoring;
+}
+
 /// In pinned memory. `ordinal` is written last.
 struct Failure {
   std::uint64_t ordinal;

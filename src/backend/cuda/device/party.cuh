@@ -103,9 +103,7 @@ __device__ inline void thread_report(const Party& party, BlockState& block, Fail
   block.has_failed = true;
   const std::uint64_t epoch = block.epoch;
   OwnState& own = thread_own(party);
-  if (kind == FailureKind::kTimeout || kind == FailureKind::kGone || kind == FailureKind::kStoring) {
-    thread_set(&own.broken, epoch);
-  }
+  if (breaks_buffer(kind)) thread_set(&own.broken, epoch);
   auto* const reported = reinterpret_cast<unsigned long long*>(&own.failed_epoch);
   const unsigned long long before = thread_look(&own.failed_epoch);
   if (before == epoch || atomicCAS(reported, before, static_cast<unsigned long long>(epoch)) != before) return;
@@ -277,31 +275,26 @@ __device__ inline __noinline__ bool block_await_records(const Party& party, Bloc
   return !block_fails(party, block);
 }
 
-/// All threads. The others go without this rank, so it does nothing any more until they let it in again.
-__device__ inline void block_stand_aside(const Party& party, BlockState& block) {
+/// All threads, of which the first says whether the others go without this rank. Then it does nothing any more until
+/// they let it in again. False if it stands aside.
+__device__ inline bool block_stays(const Party& party, BlockState& block, bool is_given_up) {
+  if (__syncthreads_or(is_given_up ? 1 : 0) == 0) return true;
   if (threadIdx.x == 0) {
     thread_report(party, block, FailureKind::kMasked, party.rank);
     thread_set(&thread_own(party).broken, block.epoch);
   }
   __syncthreads();
+  return false;
 }
 
 /// All threads of a block: do the others still count on this rank? If not they may have changed what it has read.
 __device__ inline bool block_has_standing(const Party& party, BlockState& block) {
-  if (!party.masks_lost) return true;
-  const bool is_given_up = threadIdx.x == 0 && thread_is_given_up(party);
-  if (__syncthreads_or(is_given_up ? 1 : 0) == 0) return true;
-  block_stand_aside(party, block);
-  return false;
+  return !party.masks_lost || block_stays(party, block, threadIdx.x == 0 && thread_is_given_up(party));
 }
 
-/// All threads, if ranks that are lost are masked. False if this one was given up before it got so far; then it stands
-/// aside.
+/// All threads, if ranks that are lost are masked. False if this one was given up before it got so far.
 __device__ inline bool block_claims(const Party& party, BlockState& block, std::uint64_t stage) {
-  const bool is_given_up = threadIdx.x == 0 && !thread_claims(party, stage);
-  if (__syncthreads_or(is_given_up ? 1 : 0) == 0) return true;
-  block_stand_aside(party, block);
-  return false;
+  return block_stays(party, block, threadIdx.x == 0 && !thread_claims(party, stage));
 }
 
 /// All threads. Writes this rank's record to every window; epoch and masks need not be filled in.

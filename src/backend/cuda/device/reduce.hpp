@@ -31,9 +31,9 @@ struct ReduceTable {
 /// The same as a kernel's argument: the less there is of it, the sooner a kernel is launched.
 struct NearReduceTable {
   static constexpr int kNear = 16;
-  static constexpr std::uint32_t is_failed = 0;
 
   std::uint64_t ranks = 0;
+  std::uint32_t is_failed = 0;
   Contributor near[kNear];
   const Contributor* far = nullptr;  ///< of ranks from kNear on, in memory that the device can read
 
