@@ -14,12 +14,13 @@ namespace {
 constexpr int kThreads = 1024;
 constexpr int kLoads = 4;  ///< of a thread that are in flight at once
 
-// Of bulk copies. docs/cuda.md has what other numbers take.
-constexpr int kBulkBytes = 4096;
-constexpr int kBulkStores = 8;                ///< of a block that are in flight at once
-constexpr int kFewestFetches = 8;             ///< the same
-constexpr int kMostFetches = 40;              ///< that shared memory has room for, besides the stores
-constexpr int kFetchesInFlight = 8 * 16 * 8;  ///< that the memory of a device wants
+// Of bulk copies, by a block. docs/cuda.md has what other numbers take.
+constexpr int kFetches = 8;  ///< that are in flight at once
+constexpr int kPuts = 8;     ///< the same
+constexpr int kStages = kFetches + kPuts;
+constexpr int kDeviceBytes = 4 << 20;  ///< fetched at once by all blocks of a device
+constexpr int kLeastPiece = 4096;
+constexpr int kMostPiece = 12288;  ///< that shared memory has room for
 
 __device__ CopyRows thread_rows_of(const CopyArgs& args) {
   return args.rows_on_device != nullptr ? *args.rows_on_device : args.rows;
@@ -47,15 +48,16 @@ __global__ void __launch_bounds__(kThreads, 1) copy_kernel(const __grid_constant
 /// that all pieces are as long; then a little of what is to be left out may be copied too.
 class BulkPieces {
  public:
-  __device__ explicit BulkPieces(const CopyArgs& args)
+  __device__ BulkPieces(const CopyArgs& args, int piece_bytes)
       : args_(args),
+        piece_bytes_(piece_bytes),
         rows_(thread_rows_of(args)),
         is_flat_(args.stride == args.row_bytes),
         unit_bytes_(is_flat_ ? rows_.num_rows * args.row_bytes : args.row_bytes),
         item_(0, 0) {
-    const auto pieces_of = [](std::int64_t bytes) { return (bytes + kBulkBytes - 1) / kBulkBytes; };
+    const auto pieces_of = [&](std::int64_t bytes) { return (bytes + piece_bytes - 1) / piece_bytes; };
     if (is_flat_) {
-      const std::int64_t skip_end = (rows_.skip_begin + rows_.skip_count) * args.row_bytes / kBulkBytes;
+      const std::int64_t skip_end = (rows_.skip_begin + rows_.skip_count) * args.row_bytes / piece_bytes;
       rows_.num_rows = pieces_of(unit_bytes_);
       rows_.skip_begin = pieces_of(rows_.skip_begin * args.row_bytes);
       rows_.skip_count = max(skip_end - rows_.skip_begin, std::int64_t{0});
@@ -66,23 +68,24 @@ class BulkPieces {
   [[nodiscard]] __device__ bool is_valid() const { return item_.is_valid(); }
   __device__ void step() { item_.step(); }
   [[nodiscard]] __device__ const std::byte* from() const {
-    return args_.from + row() * (is_flat_ ? kBulkBytes : args_.stride) + begin();
+    return args_.from + row() * (is_flat_ ? piece_bytes_ : args_.stride) + begin();
   }
   [[nodiscard]] __device__ std::byte* to() const {
-    return args_.to + row() * (is_flat_ ? kBulkBytes : args_.row_bytes) + begin();
+    return args_.to + row() * (is_flat_ ? piece_bytes_ : args_.row_bytes) + begin();
   }
   [[nodiscard]] __device__ unsigned bytes() const {
-    const std::int64_t left = unit_bytes_ - (is_flat_ ? row() * kBulkBytes : begin());
-    return static_cast<unsigned>(min(left, std::int64_t{kBulkBytes}));
+    const std::int64_t left = unit_bytes_ - (is_flat_ ? row() * piece_bytes_ : begin());
+    return static_cast<unsigned>(min(left, piece_bytes_));
   }
 
  private:
   [[nodiscard]] __device__ std::int64_t row() const {
     return item_.token() < rows_.skip_begin ? item_.token() : item_.token() + rows_.skip_count;
   }
-  [[nodiscard]] __device__ std::int64_t begin() const { return std::int64_t{item_.piece()} * kBulkBytes; }
+  [[nodiscard]] __device__ std::int64_t begin() const { return item_.piece() * piece_bytes_; }
 
   const CopyArgs& args_;
+  std::int64_t piece_bytes_;
   CopyRows rows_;  ///< or pieces
   bool is_flat_;
   std::int64_t unit_bytes_;  ///< of a row, or of all
@@ -90,25 +93,25 @@ class BulkPieces {
 };
 
 /// One thread keeps a ring of stages in shared memory full.
-__device__ void thread_copy_in_bulk(const CopyArgs& args, int num_stages, uint4* stages, std::uint64_t* fetched) {
-  for (int stage = 0; stage < num_stages; ++stage) thread_begin_fetches(&fetched[stage]);
+__device__ void thread_copy_in_bulk(const CopyArgs& args, int piece_bytes, std::byte* stages, std::uint64_t* fetched) {
+  for (int stage = 0; stage < kStages; ++stage) thread_begin_fetches(&fetched[stage]);
   thread_fence_fetches();
-  BulkPieces next(args);
+  BulkPieces next(args, piece_bytes);
   const auto fetch = [&](int stage) {
-    thread_fetch(reinterpret_cast<std::byte*>(stages) + stage * kBulkBytes, next.from(), next.bytes(), &fetched[stage]);
+    thread_fetch(stages + stage * piece_bytes, next.from(), next.bytes(), &fetched[stage]);
     next.step();
   };
-  for (int stage = 0; stage < num_stages - kBulkStores && next.is_valid(); ++stage) fetch(stage);
+  for (int stage = 0; stage < kFetches && next.is_valid(); ++stage) fetch(stage);
   int stage = 0;
   bool is_odd = false;
-  for (BulkPieces piece(args); piece.is_valid(); piece.step()) {
+  for (BulkPieces piece(args, piece_bytes); piece.is_valid(); piece.step()) {
     thread_await_fetch(&fetched[stage], is_odd);
-    thread_put(piece.to(), reinterpret_cast<std::byte*>(stages) + stage * kBulkBytes, piece.bytes());
+    thread_put(piece.to(), stages + stage * piece_bytes, piece.bytes());
     if (next.is_valid()) {
-      thread_await_reads_of_puts<kBulkStores>();
-      fetch(stage < kBulkStores ? stage + num_stages - kBulkStores : stage - kBulkStores);
+      thread_await_reads_of_puts<kPuts>();
+      fetch((stage + kFetches) % kStages);
     }
-    if (++stage < num_stages) continue;
+    if (++stage < kStages) continue;
     stage = 0;
     is_odd = !is_odd;
   }
@@ -118,16 +121,14 @@ __device__ void thread_copy_in_bulk(const CopyArgs& args, int num_stages, uint4*
 
 /// What copy_kernel<uint4> does, by bulk copies where there are such.
 __global__ void __launch_bounds__(kWarpThreads, 1)
-    bulk_copy_kernel(const __grid_constant__ CopyArgs args, int num_stages) {
+    bulk_copy_kernel(const __grid_constant__ CopyArgs args, int piece_bytes) {
 #ifdef CROSSDOCK_HAS_BULK_COPIES
   extern __shared__ uint4 stages[];
-  __shared__ std::uint64_t fetched[kMostFetches + kBulkStores];
-  if (threadIdx.x == 0) thread_copy_in_bulk(args, num_stages, stages, fetched);
+  __shared__ std::uint64_t fetched[kStages];
+  if (threadIdx.x == 0) thread_copy_in_bulk(args, piece_bytes, reinterpret_cast<std::byte*>(stages), fetched);
   block_complete(args.completion);
 #endif
 }
-
-constexpr int stage_bytes(int num_stages) { return num_stages * kBulkBytes; }
 
 /// Were the kernels compiled for a device that has bulk copies? Then they run on one.
 bool has_bulk_copies() {
@@ -141,8 +142,8 @@ bool has_bulk_copies() {
 }  // namespace
 
 cudaError_t load_copy() {
-  const cudaError_t error = cudaFuncSetAttribute(bulk_copy_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                 stage_bytes(kMostFetches + kBulkStores));
+  const cudaError_t error =
+      cudaFuncSetAttribute(bulk_copy_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kStages * kMostPiece);
   if (error != cudaSuccess) return error;
   return load_each_access([](auto access) { return load_kernels(copy_kernel<decltype(access)>); });
 }
@@ -152,10 +153,11 @@ cudaError_t launch_copy(const CopyArgs& args, int num_sms, int num_sharers, cuda
                                   static_cast<std::uint64_t>(args.stride), static_cast<std::uint64_t>(args.row_bytes)});
   const auto blocks = static_cast<unsigned>(num_sms);
   if (bytes == 16 && has_bulk_copies()) {
-    const int num_stages =
-        std::clamp(kFetchesInFlight / (num_sms * num_sharers), kFewestFetches, kMostFetches) + kBulkStores;
-    const auto shared = static_cast<std::size_t>(stage_bytes(num_stages));
-    bulk_copy_kernel<<<blocks, kWarpThreads, shared, stream>>>(args, num_stages);
+    constexpr int kUnit = 128;
+    const int wanted = kDeviceBytes / (num_sms * num_sharers) / kFetches / kUnit * kUnit;
+    const int piece_bytes = std::clamp(wanted, kLeastPiece, kMostPiece);
+    const auto shared = static_cast<std::size_t>(kStages * piece_bytes);
+    bulk_copy_kernel<<<blocks, kWarpThreads, shared, stream>>>(args, piece_bytes);
     return cudaGetLastError();
   }
   with_access(bytes, [&](auto access) { copy_kernel<decltype(access)><<<blocks, kThreads, 0, stream>>>(args); });
