@@ -23,9 +23,10 @@ constexpr int kYieldsPerCheck = 64;     ///< yields between two looks at the clo
 constexpr std::size_t kMostKeptBytes = std::size_t{1} << 20U;  ///< of a block
 constexpr auto kCheckInterval = std::chrono::milliseconds(20);
 
-/// Sizes are few, so that blocks are used again: an eighth is lost at most, above 4 KiB.
+/// What is kept has few sizes, so that it is used again: an eighth is lost at most, above 4 KiB.
 std::size_t block_bytes(std::size_t bytes) {
   constexpr std::size_t kLeast = 512;
+  if (bytes > kMostKeptBytes) return bytes;
   const std::size_t unit = std::max(std::bit_floor(bytes) / 8, kLeast);
   return (std::max<std::size_t>(bytes, 1) + unit - 1) / unit * unit;
 }
@@ -170,6 +171,10 @@ void CommunicationStream::await(const std::function<bool()>& has_come, const Dea
                        deadline.timeout().count());
     }
   }
+}
+
+void CommunicationStream::throw_called_off() {
+  throw make_error(ErrorCode::kSystem, "a kernel of crossdock ended without having done what it was launched for");
 }
 
 Tensor copy_to_host(const Tensor& tensor, cudaStream_t stream) {

@@ -39,7 +39,7 @@ class CommunicationStream : public std::enable_shared_from_this<CommunicationStr
   struct Ticket {
     std::size_t flag = 0;
     device::Completion completion;
-    std::uint64_t* order = nullptr;  ///< pinned memory for the words of an order
+    std::uint64_t* order = nullptr;  ///< pinned memory for the words of an order, or what else its kernel reads
     bool outlives_owner = false;     ///< the kernel may still use it when no one has it any more
   };
   /// Throws kCapacity if all are taken.
@@ -63,10 +63,11 @@ class CommunicationStream : public std::enable_shared_from_this<CommunicationStr
   void run(const Launch& launch, const Deadline& deadline) {
     const std::shared_ptr<const Ticket> ticket = take_ticket();
     launch(*ticket);
-    await(*ticket, deadline);
+    if (!await(*ticket, deadline)) throw_called_off();
   }
 
  private:
+  [[noreturn]] static void throw_called_off();
   void give_back(const Ticket& ticket) noexcept;
   /// Null if none is kept.
   [[nodiscard]] void* take_block(std::size_t bytes);
@@ -83,8 +84,8 @@ class CommunicationStream : public std::enable_shared_from_this<CommunicationStr
   DeviceArray<std::uint64_t> passed_on_;
   std::mutex mutex_;
   std::vector<std::size_t> free_flags_;
-  std::multimap<std::size_t, void*>
-      blocks_;                ///< that tensors have left, by their size: a call to the driver takes 2 us
+  /// Small ones that tensors have left, by their size: a call to the driver takes two microseconds.
+  std::multimap<std::size_t, void*> blocks_;
   std::vector<Ticket> late_;  ///< that kernels may still use
   std::uint64_t last_value_ = 0;
 };
