@@ -90,7 +90,7 @@ template <typename... Parameters>
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void (*)(Parameters...)) {
   *attributes = {};
   attributes->maxThreadsPerBlock = 1024;
-  attributes->binaryVersion = 90;
+  attributes->ptxVersion = 90;
   return cudaSuccess;
 }
 template <typename... Parameters>

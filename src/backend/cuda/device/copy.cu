@@ -20,7 +20,8 @@ constexpr int kPuts = 8;     ///< the same
 constexpr int kStages = kFetches + kPuts;
 constexpr int kDeviceBytes = 4 << 20;  ///< fetched at once by all blocks of a device
 constexpr int kLeastPiece = 4096;
-constexpr int kMostPiece = 12288;  ///< that shared memory has room for
+constexpr int kMostPiece = 12288;
+constexpr int kPieceUnit = 128;
 
 __device__ CopyRows thread_rows_of(const CopyArgs& args) {
   return args.rows_on_device != nullptr ? *args.rows_on_device : args.rows;
@@ -130,20 +131,26 @@ __global__ void __launch_bounds__(kWarpThreads, 1)
 #endif
 }
 
-/// Were the kernels compiled for a device that has bulk copies? Then they run on one.
-bool has_bulk_copies() {
-  static const bool result = [] {
-    cudaFuncAttributes attributes;
-    return cudaFuncGetAttributes(&attributes, bulk_copy_kernel) == cudaSuccess && attributes.binaryVersion >= 90;
-  }();
-  return result;
+/// Bytes of the longest piece on the current device, 0: the kernel was compiled for devices without bulk copies.
+int most_piece_bytes() {
+  constexpr int kReserved = 1024;  // shared memory of a block that it does not ask for
+  cudaFuncAttributes attributes;
+  int device = 0;
+  int shared = 0;
+  if (cudaFuncGetAttributes(&attributes, bulk_copy_kernel) != cudaSuccess || attributes.ptxVersion < 90 ||
+      cudaGetDevice(&device) != cudaSuccess ||
+      cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) != cudaSuccess) {
+    return 0;
+  }
+  const int most = std::min((shared - kReserved) / kStages / kPieceUnit * kPieceUnit, kMostPiece);
+  return most < kLeastPiece ? 0 : most;
 }
 
 }  // namespace
 
 cudaError_t load_copy() {
   const cudaError_t error =
-      cudaFuncSetAttribute(bulk_copy_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kStages * kMostPiece);
+      cudaFuncSetAttribute(bulk_copy_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kStages * most_piece_bytes());
   if (error != cudaSuccess) return error;
   return load_each_access([](auto access) { return load_kernels(copy_kernel<decltype(access)>); });
 }
@@ -152,10 +159,10 @@ cudaError_t launch_copy(const CopyArgs& args, int num_sms, int num_sharers, cuda
   const int bytes = access_bytes({reinterpret_cast<std::uint64_t>(args.from), reinterpret_cast<std::uint64_t>(args.to),
                                   static_cast<std::uint64_t>(args.stride), static_cast<std::uint64_t>(args.row_bytes)});
   const auto blocks = static_cast<unsigned>(num_sms);
-  if (bytes == 16 && has_bulk_copies()) {
-    constexpr int kUnit = 128;
-    const int wanted = kDeviceBytes / (num_sms * num_sharers) / kFetches / kUnit * kUnit;
-    const int piece_bytes = std::clamp(wanted, kLeastPiece, kMostPiece);
+  const int most_piece = bytes == 16 ? most_piece_bytes() : 0;
+  if (most_piece > 0) {
+    const int wanted = kDeviceBytes / (num_sms * num_sharers) / kFetches / kPieceUnit * kPieceUnit;
+    const int piece_bytes = std::clamp(wanted, kLeastPiece, most_piece);
     const auto shared = static_cast<std::size_t>(kStages * piece_bytes);
     bulk_copy_kernel<<<blocks, kWarpThreads, shared, stream>>>(args, piece_bytes);
     return cudaGetLastError();
