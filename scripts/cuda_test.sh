@@ -47,6 +47,7 @@ threads cuda_soak_test
 processes cuda_device_windows_test
 processes cuda_world_process_test --worlds=60
 processes cuda_low_latency_process_test
+processes cuda_failure_process_test
 processes cuda_peer_death_test
 processes cuda_low_latency_death_test
 if command -v compute-sanitizer > /dev/null; then
