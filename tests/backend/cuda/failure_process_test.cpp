@@ -39,6 +39,7 @@ DispatchInput make_input(const TensorPlace& place, int rank, std::int64_t num_to
   input.topk_idx = place.place(make_matrix<std::int64_t>(DataType::kInt64, kRanks, ids));
   input.topk_weights = place.place(make_matrix<float>(DataType::kFloat32, kRanks, std::vector<float>(ids.size(), 1)));
   input.num_experts = kRanks;
+  input.config = Config{.num_sms = 2};  // within each rank's share, also in the emulator
   return input;
 }
 
