@@ -1,25 +1,25 @@
 // What a launch costs, and how fast rows can be copied, by ranks that are processes on device 0.
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <cstdio>
+#include <exception>
 #include <functional>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "backend/cuda/arrays.hpp"
 #include "backend/cuda/communication_stream.hpp"
 #include "backend/cuda/cuda_error.hpp"
-#include "backend/cuda/device/stamped.hpp"
+#include "crossdock/rank_launcher.hpp"
+#include "crossdock/shared_block.hpp"
+#include "crossdock/spin_barrier.hpp"
 #include "cuda/probes.hpp"
-#include "cuda/ranks.hpp"
 
 namespace crossdock::limits {
 namespace {
@@ -33,10 +33,20 @@ double microseconds_since(Clock::time_point begin) {
   return std::chrono::duration<double, std::micro>(Clock::now() - begin).count();
 }
 
+/// Made before the ranks are.
+struct Shared {
+  explicit Shared(int count) : num_ranks(count), barrier(1), times(static_cast<std::size_t>(count)) {}
+
+  int num_ranks;
+  tool::SharedBlock<tool::SpinBarrier> barrier;
+  tool::SharedBlock<double> times;  ///< [R]
+};
+
 class Limits {
  public:
-  Limits(Ranks& ranks, int num_sms, int iterations)
-      : ranks_(ranks),
+  Limits(const Shared& shared, int rank, int num_sms, int iterations)
+      : shared_(shared),
+        rank_(rank),
         num_sms_(num_sms),
         iterations_(iterations),
         stream_(std::make_shared<cuda::CommunicationStream>(0, kOrderWords + 1)) {}
@@ -54,14 +64,14 @@ class Limits {
     const auto launch_waiting = [this](const Ticket& ticket) {
       constexpr std::chrono::microseconds kUntilItRuns{30};
       const cuda::device::Order order{ticket.order, stream_->passed_on(), std::chrono::nanoseconds(kTimeout).count(),
-                                      number_of(ticket)};
+                                      ticket.number()};
       cuda::check(limits::launch_waiting(order, num_sms_, ticket.completion, stream_->get()), "launch_waiting");
       for (const auto begin = Clock::now(); Clock::now() < begin + kUntilItRuns;) {
       }
     };
     const auto give_order = [](const Ticket& ticket) {
-      for (int i = 0; i < kOrderWords; ++i) store_word(ticket, i, 1);
-      store_word(ticket, kOrderWords, cuda::device::Order::kCarryOut);
+      for (int i = 0; i < kOrderWords; ++i) ticket.give(i, 1);
+      ticket.give(kOrderWords, cuda::device::Order::kCarryOut);
     };
     print_answer("order and answer of one that runs already", launch_waiting, give_order);
   }
@@ -92,10 +102,20 @@ class Limits {
  private:
   using Launch = std::function<void(const Ticket&)>;
 
-  static std::uint32_t number_of(const Ticket& ticket) { return static_cast<std::uint32_t>(ticket.completion.value); }
-  static void store_word(const Ticket& ticket, int index, std::uint32_t value) {
-    std::atomic_ref(ticket.order[index])
-        .store(cuda::device::stamped(number_of(ticket), value), std::memory_order_release);
+  [[nodiscard]] bool is_first() const noexcept { return rank_ == 0; }
+
+  /// Returns when all ranks have called it.
+  void meet() const {
+    constexpr int kSpins = 2000;
+    shared_.barrier[0].wait(shared_.num_ranks, kSpins, kTimeout);
+  }
+  /// The largest of what all ranks give. Collective.
+  [[nodiscard]] double largest(double mine) const {
+    shared_.times[static_cast<std::size_t>(rank_)] = mine;
+    meet();
+    const double result = std::ranges::max(shared_.times.values());
+    meet();
+    return result;
   }
 
   /// The median over iterations of the slowest rank's time, from a meeting on.
@@ -103,8 +123,8 @@ class Limits {
     constexpr int kWarmup = 5;
     std::vector<double> times;
     for (int i = 0; i < kWarmup + iterations_; ++i) {
-      ranks_.meet();
-      const double slowest = ranks_.largest(measure());
+      meet();
+      const double slowest = largest(measure());
       if (i >= kWarmup) times.push_back(slowest);
     }
     std::ranges::sort(times);
@@ -115,13 +135,13 @@ class Limits {
     const double median = median_of([&] {
       const std::shared_ptr<const Ticket> ticket = stream_->take_ticket();
       prepare(*ticket);
-      ranks_.meet();
+      meet();
       const auto begin = Clock::now();
       act(*ticket);
       stream_->await(*ticket, Deadline(kTimeout));
       return microseconds_since(begin);
     });
-    if (ranks_.is_first()) fmt::print("{:<60}{:10.1f} us\n", name, median);
+    if (is_first()) fmt::print("{:<60}{:10.1f} us\n", name, median);
   }
 
   void print_copy(const std::string& name, const CopyProbe& probe,
@@ -134,11 +154,12 @@ class Limits {
     });
     constexpr double kBytesPerUsOfGb = 1e3;
     const double stored = static_cast<double>(probe.bytes) * probe.num_copies / median / kBytesPerUsOfGb;
-    if (!ranks_.is_first()) return;
+    if (!is_first()) return;
     fmt::print("{:<60}{:10.1f} us, {:6.1f} GB/s stored by a multiprocessor\n", name, median, stored / num_sms_);
   }
 
-  Ranks& ranks_;
+  const Shared& shared_;
+  int rank_;
   int num_sms_;
   int iterations_;
   std::shared_ptr<cuda::CommunicationStream> stream_;
@@ -155,19 +176,25 @@ int run(int argc, char** argv) {
   app.add_option("--megabytes", megabytes, "What each copies")->check(CLI::Range(1, 10'000));
   app.add_option("--iterations", iterations, "Medians are over so many")->check(CLI::Range(1, 10'000));
   CLI11_PARSE(app, argc, argv);
-  Ranks ranks(num_ranks);
-  try {
-    Limits limits(ranks, num_sms, iterations);
-    limits.print_launches();
-    limits.print_copies(megabytes * 1'000'000 / 4096 * 4096);
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "cuda_limits: {}\n", error.what());
-    ::_exit(1);  // the others would wait for this rank
-  }
+  const Shared shared(num_ranks);
+  tool::run_ranks_or_throw({.num_ranks = num_ranks, .while_waiting = {}},
+                           [&](const std::shared_ptr<Bootstrap>& bootstrap) {
+                             Limits limits(shared, bootstrap->rank(), num_sms, iterations);
+                             limits.print_launches();
+                             limits.print_copies(megabytes * 1'000'000 / 4096 * 4096);
+                             std::fflush(stdout);  // processes do not run exit handlers
+                           });
   return 0;
 }
 
 }  // namespace
 }  // namespace crossdock::limits
 
-int main(int argc, char** argv) { return crossdock::limits::run(argc, argv); }
+int main(int argc, char** argv) {
+  try {
+    return crossdock::limits::run(argc, argv);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "cuda_limits: {}\n", error.what());
+    return 1;
+  }
+}

@@ -9,6 +9,7 @@
 #include <limits>
 #include <new>
 
+#include "backend/cuda/device/stamped.hpp"
 #include "backend/cuda/device_guard.hpp"
 #include "base/error.hpp"
 
@@ -137,6 +138,10 @@ void CommunicationStream::give_back(const Ticket& ticket) noexcept {
   } else {
     free_flags_.push_back(ticket.flag);
   }
+}
+
+void CommunicationStream::Ticket::give(int index, std::uint32_t value) const noexcept {
+  std::atomic_ref(order[index]).store(device::stamped(number(), value), std::memory_order_release);
 }
 
 bool CommunicationStream::is_through(const Ticket& ticket) noexcept {

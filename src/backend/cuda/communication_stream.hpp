@@ -41,6 +41,11 @@ class CommunicationStream : public std::enable_shared_from_this<CommunicationStr
     device::Completion completion;
     std::uint64_t* order = nullptr;  ///< pinned memory for the words of an order, or what else its kernel reads
     bool outlives_owner = false;     ///< the kernel may still use it when no one has it any more
+
+    /// Of the messages between the host and the ticket's kernel.
+    [[nodiscard]] std::uint32_t number() const noexcept { return static_cast<std::uint32_t>(completion.value); }
+    /// Word `index` of the kernel's order.
+    void give(int index, std::uint32_t value) const noexcept;
   };
   /// Throws kCapacity if all are taken.
   [[nodiscard]] std::shared_ptr<Ticket> take_ticket();

@@ -59,7 +59,7 @@ CudaDevice::Counting CudaDevice::begin_count(device::LayoutArgs args, Until unti
   device::Completion& completion = counting.args.completion;
   completion = counting.ticket->completion;
   if (until == Until::kCounted) completion.flag = nullptr;
-  counting.args.message.number = static_cast<std::uint32_t>(completion.value);
+  counting.args.message.number = counting.ticket->number();
   check(device::launch_layout(counting.args, stream_->get()), "the layout of a dispatch");
   return counting;
 }

@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(kThreads, 1) copy_kernel(const __grid_constant
   const int pieces = static_cast<int>((count + kLoads * kWarpThreads - 1) / (kLoads * kWarpThreads));
   const CopyRows rows = thread_rows_of(args);
   for (WarpItem item(rows.num_rows - rows.skip_count, pieces); item.is_valid(); item.step()) {
-    const std::int64_t row = item.token() < rows.skip_begin ? item.token() : item.token() + rows.skip_count;
+    const std::int64_t row = rows.row_of(item.token());
     const auto* from = reinterpret_cast<const T*>(args.from + row * args.stride);
     auto* to = reinterpret_cast<T*>(args.to + row * args.row_bytes);
     const LanePiece<kLoads> piece(item.piece(), count);
@@ -80,9 +80,7 @@ class BulkPieces {
   }
 
  private:
-  [[nodiscard]] __device__ std::int64_t row() const {
-    return item_.token() < rows_.skip_begin ? item_.token() : item_.token() + rows_.skip_count;
-  }
+  [[nodiscard]] __device__ std::int64_t row() const { return rows_.row_of(item_.token()); }
   [[nodiscard]] __device__ std::int64_t begin() const { return item_.piece() * piece_bytes_; }
 
   const CopyArgs& args_;

@@ -15,6 +15,11 @@ struct CopyRows {
   std::int64_t num_rows = 0;
   std::int64_t skip_begin = 0;
   std::int64_t skip_count = 0;
+
+  /// Of those that are left.
+  [[nodiscard]] constexpr std::int64_t row_of(std::int64_t index) const {
+    return index < skip_begin ? index : index + skip_count;
+  }
 };
 
 struct CopyArgs {
